@@ -1,0 +1,89 @@
+//! `[[api.limit]]`: how many requests, counted by what.
+
+use http::HeaderName;
+use serde_json::{Value, json};
+
+use crate::config::decode::{Decode, Decoder, Node, section, words};
+use crate::config::report::Located;
+use crate::config::value::Quota;
+
+section! {
+    /// `[[api.limit]]`
+    pub struct Limit {
+        /// The name that routes and endpoints refer to.
+        name: Located<String>,
+        /// What is counted apart: client_ip, account, key, tenant, route, header:NAME; several = compound.
+        per: Vec<KeyPart>,
+        /// What a request without (or with a refused) credential spends instead.
+        else_per: Vec<KeyPart> = Vec::new(),
+        /// How many in how long, e.g. "600 per 1m".
+        quota: Quota,
+        /// GCRA only: how many at once.
+        burst: u64 = 1,
+        algorithm: Algorithm = Algorithm::Gcra,
+        /// "failures" gives back what a successful request spent.
+        count: Count = Count::All,
+        /// "shadow" counts and logs, and refuses nothing.
+        mode: Mode = Mode::Enforce,
+    }
+}
+
+words! {
+    /// How a quota is counted.
+    pub enum Algorithm { Gcra = "gcra", SlidingWindow = "sliding_window", FixedWindow = "fixed_window" }
+}
+
+words! {
+    /// What is counted.
+    pub enum Count { All = "all", Failures = "failures" }
+}
+
+words! {
+    /// Whether a limit refuses.
+    pub enum Mode { Enforce = "enforce", Shadow = "shadow" }
+}
+
+/// One part of the key that a limit counts by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum KeyPart {
+    /// IPv6 by /64.
+    ClientIp,
+    /// The account, or on a login the account that is asked for.
+    Account,
+    /// The API key.
+    Key,
+    Tenant,
+    Route,
+    Header(HeaderName),
+}
+
+impl KeyPart {
+    /// Whether the part is only known once the credential is verified.
+    pub fn needs_identity(&self) -> bool {
+        matches!(self, Self::Account | Self::Key)
+    }
+}
+
+impl Decode for KeyPart {
+    fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
+        let found = decoder.string(node, "what to count by")?;
+        let part = match (found.as_str(), found.strip_prefix("header:")) {
+            ("client_ip", _) => Some(Self::ClientIp),
+            ("account", _) => Some(Self::Account),
+            ("key", _) => Some(Self::Key),
+            ("tenant", _) => Some(Self::Tenant),
+            ("route", _) => Some(Self::Route),
+            (_, Some(name)) => name.parse().ok().map(Self::Header),
+            _ => None,
+        };
+        if part.is_none() {
+            let place = decoder.place(node);
+            decoder.report.unknown(place, "value", &found, ["client_ip", "account", "key", "tenant", "route", "header:NAME"]);
+        }
+        part
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": "^(client_ip|account|key|tenant|route|header:.+)$" })
+    }
+}

@@ -1,0 +1,81 @@
+//! `[server]`, `[admin]`, `[store]` and `[log]`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::decode::{Decode, Decoder, Node, section, words};
+
+section! {
+    /// `[server]`: the process.
+    pub struct Server: Default {
+        /// Threads that carry requests: a number, or "auto" for one per core.
+        workers: Workers = Workers::Auto,
+        /// How long requests in flight may go on after SIGTERM before they are cut.
+        drain_timeout: Duration = Duration::from_secs(30),
+    }
+}
+
+section! {
+    /// `[admin]`: the operators' listener with /healthz, /readyz and /metrics.
+    pub struct Admin: Default {
+        /// Where it listens; keep it off the public network.
+        address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9901)),
+    }
+}
+
+section! {
+    /// `[store]`: accounts, sessions, keys, revocations, audit.
+    pub struct Store: Default {
+        /// `sqlite:PATH`, relative to the folder of this file.
+        url: String = "sqlite:gateward.db".to_owned(),
+        /// The key that encrypts signing keys at rest; made at first start if missing, mode 0600.
+        encryption_key_file: PathBuf = PathBuf::from("gateward.key"),
+    }
+}
+
+section! {
+    /// `[log]`
+    pub struct Log: Default {
+        /// The least level that the diagnostic log on stderr shows: error, warn, info, debug or trace; RUST_LOG wins.
+        level: Level = Level::Info,
+        /// The form of the access log on stdout.
+        access: AccessFormat = AccessFormat::Json,
+    }
+}
+
+words! {
+    /// Levels of the diagnostic log.
+    pub enum Level { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
+}
+
+words! {
+    /// Forms of the access log.
+    pub enum AccessFormat { Json = "json", Text = "text", Off = "off" }
+}
+
+/// How many threads carry requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    Auto,
+    Exactly(usize),
+}
+
+impl Decode for Workers {
+    fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
+        if node.value.get_ref().as_str() == Some("auto") {
+            return Some(Self::Auto);
+        }
+        let number = node.value.get_ref().as_integer().and_then(|number| number.as_str().parse::<usize>().ok());
+        match number {
+            Some(count @ 1..=1024) => Some(Self::Exactly(count)),
+            _ => decoder.mismatch(node, "\"auto\" or a number from 1 to 1024"),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }] })
+    }
+}

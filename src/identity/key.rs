@@ -1,0 +1,130 @@
+//! An API key as the gateway keeps it: everything but the secret.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::clock::Timestamp;
+use crate::identity::{AccountId, Digest, ScopeSet};
+
+/// The public id of a key, as lists show it and `revoke` takes it. Not secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub Arc<str>);
+
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    pub id: KeyId,
+    pub realm: Arc<str>,
+    /// Whose rights bound the key's, at every use.
+    pub owner: AccountId,
+    pub name: String,
+    pub scopes: ScopeSet,
+    /// Tenants that the key is good for, among those of its owner.
+    pub tenants: Vec<Arc<str>>,
+    /// Where the key may be used from; empty = anywhere.
+    pub allowed_ips: Networks,
+    /// The environment it was made for; another environment's key is refused.
+    pub environment: Arc<str>,
+    /// Of the whole key as the client sends it.
+    pub digest: Digest,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A list of networks as the operator or a client wrote it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the address lies in one of the networks. IPv4-mapped IPv6 addresses count as IPv4 on both sides.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
+        self.0.iter()
+    }
+
+    /// Parses `10.0.0.0/8`, `2001:db8::/32` or a single address. Host bits are cleared; IPv4-mapped IPv6 networks of
+    /// /96 and longer become IPv4. `None` for anything else: octal parts, short forms, zones.
+    pub fn parse_one(text: &str) -> Option<IpNet> {
+        let network = match text.parse::<IpNet>() {
+            Ok(network) => network,
+            Err(_) => IpNet::from(text.parse::<IpAddr>().ok()?),
+        };
+        Some(match network {
+            IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
+                Some(v4) => IpNet::new(IpAddr::V4(v4), v6.prefix_len() - 96).ok()?.trunc(),
+                None => network.trunc(),
+            },
+            IpNet::V4(_) | IpNet::V6(_) => network.trunc(),
+        })
+    }
+}
+
+impl FromIterator<IpNet> for Networks {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
+        Self(networks.into_iter().collect())
+    }
+}
+
+impl KeyId {
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(list: &[&str]) -> Networks {
+        list.iter().map(|text| Networks::parse_one(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn mapped_ipv6_addresses_are_judged_as_ipv4() {
+        let allowed = networks(&["10.0.0.0/8", "192.168.1.100"]);
+        for inside in ["10.1.2.3", "::ffff:10.1.2.3", "192.168.1.100"] {
+            assert!(allowed.contains(inside.parse().unwrap()), "{inside}");
+        }
+        for outside in ["11.0.0.1", "192.168.1.101", "::ffff:11.0.0.1", "::10.1.2.3"] {
+            assert!(!allowed.contains(outside.parse().unwrap()), "{outside}");
+        }
+        assert!(networks(&["::ffff:10.0.0.0/104"]).contains("10.9.9.9".parse().unwrap()));
+    }
+
+    #[test]
+    fn host_bits_are_cleared_so_that_equal_networks_are_equal() {
+        assert_eq!(Networks::parse_one("10.1.2.3/8").unwrap().to_string(), "10.0.0.0/8");
+    }
+
+    #[test]
+    fn malformed_networks_are_refused() {
+        for text in ["", "10.0.0.0/33", "010.0.0.1", "10.0.0", "fe80::1%eth0", "10.0.0.1 ", "example.com"] {
+            assert_eq!(Networks::parse_one(text), None, "{text}");
+        }
+    }
+}

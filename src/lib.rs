@@ -1,0 +1,12 @@
+//! gateward: a reverse-proxy authentication gateway.
+//!
+//! The order of the `mod` lines is the architecture: a module may use only modules listed above it.
+#![forbid(unsafe_code)]
+
+mod clock;
+mod random;
+
+mod config;
+mod identity;
+mod observe;
+mod rejection;
