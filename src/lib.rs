@@ -7,6 +7,7 @@ mod clock;
 mod random;
 
 mod config;
+mod contract;
 mod identity;
 mod observe;
 mod rejection;

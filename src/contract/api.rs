@@ -1,0 +1,244 @@
+//! An API as the gateway runs it: an `[[api]]` section and its contract file, checked against each other and merged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, Method};
+
+use crate::config::value::{HostPattern, PathPattern, Quota};
+use crate::config::{Algorithm, Count, CredentialHandling, KeyPart, Mode, SigningAlgorithm};
+use crate::contract::errors::ErrorTable;
+use crate::contract::facts::ApiFacts;
+use crate::contract::fields::Fields;
+use crate::contract::file::{IdTemplate, LimitHeaders};
+use crate::contract::operation::Operation;
+use crate::contract::placeholder::Placeholder;
+use crate::contract::template::Template;
+use crate::identity::{CredentialKind, Networks, Scope, Vocabulary};
+
+#[derive(Clone, Debug)]
+pub struct Api {
+    pub facts: ApiFacts,
+    /// The contract's name.
+    pub contract: Arc<str>,
+    pub hosts: Vec<HostPattern>,
+    /// Names a listener; empty = the first.
+    pub listener: Option<Arc<str>>,
+    /// Names an upstream, or is a URL.
+    pub upstream: Arc<str>,
+    pub carriers: Vec<Carrier>,
+    pub kinds: Vec<Kind>,
+    pub routes: Vec<Route>,
+    pub vocabulary: Vocabulary,
+    pub errors: ErrorTable,
+    pub ids: Ids,
+    pub tokens: Tokens,
+    pub limit_headers: LimitHeaders,
+    pub identity: IdentityHeaders,
+    /// Headers of every answer that the gateway gives itself.
+    pub local_headers: HeaderMap,
+}
+
+/// A place in a request where a credential may stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// `Authorization: Bearer …` (RFC 6750, section 2.1)
+    Bearer,
+    Header(HeaderName),
+}
+
+/// What a credential is, told by its first characters. The last rule of a list has the empty prefix.
+#[derive(Clone, Debug)]
+pub struct Kind {
+    pub prefix: String,
+    pub kind: CredentialKind,
+}
+
+/// One way through the gateway.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Unique within the API; the label of logs and metrics.
+    pub name: Arc<str>,
+    /// Empty = all methods.
+    pub methods: Vec<Method>,
+    pub pattern: PathPattern,
+    pub access: Access,
+    /// The capture that names the tenant.
+    pub tenant: Option<Arc<str>>,
+    pub allow_ips: Networks,
+    pub deny_ips: Networks,
+    pub limits: Vec<Arc<Limit>>,
+    /// Bytes; for local endpoints that of the endpoint.
+    pub max_body: Option<u64>,
+    pub response_timeout: Option<Duration>,
+    pub credential: CredentialHandling,
+    pub unused_carriers: CredentialHandling,
+    pub target: Target,
+}
+
+#[derive(Clone, Debug)]
+pub enum Target {
+    Upstream,
+    Local(Arc<Endpoint>),
+}
+
+/// Who may use a route.
+#[derive(Clone, Debug)]
+pub enum Access {
+    Public,
+    Known {
+        /// The kinds of credential that the route takes.
+        kinds: Vec<CredentialKind>,
+        demand: Demand,
+        /// What one kind must have besides.
+        by_kind: Vec<(CredentialKind, Demand)>,
+        /// Set on the rest of an API that no route lists: a kind that is not taken there is a refusal of the caller's
+        /// rights, not of the credential.
+        unmapped: bool,
+    },
+}
+
+/// What a caller must have.
+#[derive(Clone, Debug, Default)]
+pub struct Demand {
+    pub scopes: Vec<Scope>,
+    pub any_scope: Vec<Scope>,
+    pub role: Option<Arc<str>>,
+}
+
+/// Something that the gateway answers itself.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub operation: Operation,
+    pub fields: Fields,
+    pub max_body: u64,
+    pub page: Option<Page>,
+    pub status: http::StatusCode,
+    /// `None` = an empty body.
+    pub answer: Option<Template>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    pub default: u64,
+    pub max: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limit {
+    pub name: Arc<str>,
+    pub per: Vec<KeyPart>,
+    pub else_per: Vec<KeyPart>,
+    pub quota: Quota,
+    pub burst: u32,
+    pub algorithm: Algorithm,
+    pub count: Count,
+    pub mode: Mode,
+}
+
+#[derive(Clone, Debug)]
+pub struct Ids {
+    pub account: IdTemplate,
+    pub session: IdTemplate,
+    pub api_key: IdTemplate,
+}
+
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    pub algorithm: SigningAlgorithm,
+    pub secret_file: Option<std::path::PathBuf>,
+    pub key_file: Option<std::path::PathBuf>,
+    pub access_ttl: Duration,
+    pub refresh_ttl: Duration,
+    /// The `typ` of access tokens.
+    pub media_type: String,
+    pub claims: Template,
+    pub key_prefix: KeyPrefix,
+    pub also_key_prefixes: Vec<String>,
+}
+
+/// The prefix of an API's keys; the environment stands between `before` and `after` where the contract puts it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPrefix {
+    pub whole: String,
+    /// What precedes and follows the environment; `None` when the prefix does not name it.
+    pub around_environment: Option<(String, String)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct IdentityHeaders {
+    pub headers: Vec<(HeaderName, Placeholder)>,
+}
+
+impl Api {
+    /// The kind that a credential's first characters tell.
+    pub fn kind_of(&self, credential: &str) -> Option<CredentialKind> {
+        self.kinds.iter().find(|rule| credential.starts_with(&rule.prefix)).map(|rule| rule.kind)
+    }
+
+    /// The endpoint that does an operation, if the gateway answers it for this API.
+    pub fn endpoint(&self, operation: Operation) -> Option<(&Route, &Arc<Endpoint>)> {
+        self.routes.iter().find_map(|route| match &route.target {
+            Target::Local(endpoint) if endpoint.operation == operation => Some((route, endpoint)),
+            Target::Local(_) | Target::Upstream => None,
+        })
+    }
+}
+
+impl KeyPrefix {
+    /// The environment that a key of this API names, when it is another than this API's.
+    pub fn foreign_environment<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let (before, after) = self.around_environment.as_ref()?;
+        if key.starts_with(&self.whole) {
+            return None;
+        }
+        let (environment, _) = key.strip_prefix(before.as_str())?.split_once(after.as_str())?;
+        let plain = !environment.is_empty() && environment.len() <= 16 && environment.bytes().all(|b| b.is_ascii_lowercase());
+        plain.then_some(environment)
+    }
+}
+
+impl Carrier {
+    /// Parses `bearer` or `header NAME`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(' ') {
+            None if text == "bearer" => Some(Self::Bearer),
+            Some(("header", name)) => match HeaderName::try_from(name).ok()? {
+                // The header belongs to the bearer carrier; a second reader of it could disagree with the first.
+                http::header::AUTHORIZATION => None,
+                name => Some(Self::Header(name)),
+            },
+            None | Some(_) => None,
+        }
+    }
+
+    pub fn header(&self) -> &HeaderName {
+        match self {
+            Self::Bearer => &http::header::AUTHORIZATION,
+            Self::Header(name) => name,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_another_environment_is_told_from_a_malformed_one() {
+        let prefix = KeyPrefix { whole: "ic_live_".to_owned(), around_environment: Some(("ic_".to_owned(), "_".to_owned())) };
+        assert_eq!(prefix.foreign_environment("ic_test_abc"), Some("test"));
+        assert_eq!(prefix.foreign_environment("ic_live_abc"), None);
+        assert_eq!(prefix.foreign_environment("ic_LIVE_abc"), None);
+        assert_eq!(prefix.foreign_environment("xx_test_abc"), None);
+    }
+
+    #[test]
+    fn carriers_are_bearer_or_a_header_other_than_authorization() {
+        assert_eq!(Carrier::parse("bearer"), Some(Carrier::Bearer));
+        assert_eq!(Carrier::parse("header X-API-Key"), Some(Carrier::Header(HeaderName::from_static("x-api-key"))));
+        for wrong in ["Bearer", "header", "header Authorization", "header a b", "cookie x"] {
+            assert_eq!(Carrier::parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! An `[[api]]` section and its contract file, checked against each other and merged into an [`Api`].
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+
+use crate::config;
+use crate::config::decode::{Decoder, decode_document};
+use crate::config::report::{Located, Report};
+use crate::config::value::HostPattern;
+use crate::config::{EndpointChoice, OptionValue};
+use crate::contract::api::{Api, Carrier, IdentityHeaders, Ids, KeyPrefix, Kind, Limit, Tokens};
+use crate::contract::builtin;
+use crate::contract::errors::ErrorTable;
+use crate::contract::facts::{ApiFacts, Facts};
+use crate::contract::file::ContractFile;
+use crate::contract::operation::Operation;
+use crate::contract::placeholder::{Group, Placeholder};
+use crate::contract::routes::Material;
+use crate::contract::template::Template;
+use crate::identity::{RoleRule, Scope, ScopeSet, Vocabulary};
+
+/// Where a config file stands and what it may look up.
+pub struct Surroundings<'a> {
+    /// Contract paths are relative to it.
+    pub folder: &'a Path,
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// Compiles one API. `None` when something is wrong with it; the report then says what and where.
+pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report) -> Option<Api> {
+    let before = report.len();
+    let mut file = load(&api.contract, around, report)?;
+    let facts = facts(api, &file);
+    let options = options(api, &file, report);
+    let resolve = |template: &mut Template, report: &mut Report| {
+        template.resolve_options(&|name| options.get(name).map(option_json), report);
+    };
+    resolve(&mut file.errors.json, report);
+    file.errors.when.0.iter_mut().for_each(|(_, entry)| resolve(&mut entry.message, report));
+    resolve(&mut file.token.access.claims, report);
+    let errors = ErrorTable::compile(&file.errors, report);
+    let limits = limits(api, &file, report);
+    check_endpoint_choice(api, report);
+    let is_on = |name: &str| options.get(name).and_then(|value| if let OptionValue::Bool(on) = value { Some(*on) } else { None });
+    let material = Material {
+        api,
+        file: &file,
+        limits: &limits,
+        is_on: &is_on,
+        resolve: &resolve,
+        credential: api.identity.credential.unwrap_or(file.identity.credential),
+        unused_carriers: api.identity.unused_carriers.unwrap_or(file.identity.unused_carriers),
+    };
+    let routes = material.routes(report);
+    let compiled = Api {
+        contract: file.contract.value.as_str().into(),
+        hosts: match api.hosts.as_slice() {
+            [] => vec![HostPattern::Any],
+            hosts => hosts.iter().map(|host| host.value.clone()).collect(),
+        },
+        listener: api.listener.as_ref().map(|name| name.value.as_str().into()),
+        upstream: api.upstream.value.as_str().into(),
+        carriers: carriers(api, &file, report),
+        kinds: kinds(&file, report),
+        routes,
+        vocabulary: vocabulary(&file, report),
+        errors: errors?,
+        ids: Ids { account: file.ids.account.clone(), session: file.ids.session.clone(), api_key: file.ids.api_key.clone() },
+        tokens: tokens(api, &file, &facts, report)?,
+        limit_headers: file.limits.headers,
+        identity: identity(api, &file, report),
+        local_headers: local_headers(&file, report),
+        facts,
+    };
+    (report.len() == before).then_some(compiled)
+}
+
+/// Names of the built-in contracts that `gateward demo` may show, in their order.
+pub fn demo_contracts() -> Vec<&'static str> {
+    builtin::names()
+        .filter(|name| builtin::text(name).is_some_and(|text| text.lines().any(|line| line.trim() == "demo = true")))
+        .collect()
+}
+
+fn load(name: &Located<String>, around: &Surroundings<'_>, report: &mut Report) -> Option<ContractFile> {
+    let (title, text, folder) = match builtin::text(&name.value) {
+        Some(text) => (format!("contract {}", name.value), text.to_owned(), around.folder.to_owned()),
+        None if name.value.ends_with(".toml") => {
+            let path = around.folder.join(&name.value);
+            match std::fs::read_to_string(&path) {
+                Ok(text) => (path.display().to_string(), text, path.parent().unwrap_or(around.folder).to_owned()),
+                Err(error) => {
+                    report.error(name.place, format!("cannot read the contract file {}: {error}", path.display()));
+                    return None;
+                }
+            }
+        }
+        None => {
+            report.unknown(name.place, "contract", &name.value, builtin::names().chain(["a path that ends in .toml"]));
+            return None;
+        }
+    };
+    let source = report.add_source(title, text.clone());
+    let mut decoder = Decoder { report, source, folder: &folder, environment: around.environment };
+    decode_document(&text, &mut decoder)
+}
+
+fn facts(api: &config::Api, file: &ContractFile) -> ApiFacts {
+    let name: Arc<str> = api.name.as_ref().map_or(file.contract.value.as_str(), |name| name.value.as_str()).into();
+    let public_url = api.public_url.as_deref().map(|url| url.trim_end_matches('/'));
+    ApiFacts {
+        realm: api.realm.as_deref().map_or_else(|| name.clone(), Arc::from),
+        environment: api.environment.as_str().into(),
+        // Without a public URL the API's own name keeps its tokens apart from those of other APIs.
+        public_url: public_url.map_or_else(|| name.clone(), Arc::from),
+        name,
+    }
+}
+
+fn options(api: &config::Api, file: &ContractFile, report: &mut Report) -> HashMap<String, OptionValue> {
+    let known = || file.options.0.iter().map(|(name, _)| name.value.as_str());
+    let mut values: HashMap<String, OptionValue> =
+        file.options.0.iter().map(|(name, spec)| (name.value.clone(), spec.default.clone())).collect();
+    for (name, value) in &api.options.0 {
+        let Some((_, spec)) = file.options.0.iter().find(|(known, _)| known.value == name.value) else {
+            report.unknown(name.place, "option", &name.value, known());
+            continue;
+        };
+        if std::mem::discriminant(value) != std::mem::discriminant(&spec.default) {
+            report.error_with_help(name.place, format!("`{}` takes another type", name.value), spec.help.clone());
+            continue;
+        }
+        if let OptionValue::Text(text) = value
+            && !spec.one_of.is_empty()
+            && !spec.one_of.contains(text)
+        {
+            report.unknown(name.place, "value", text, spec.one_of.iter().map(String::as_str));
+            continue;
+        }
+        values.insert(name.value.clone(), value.clone());
+    }
+    values
+}
+
+fn option_json(value: &OptionValue) -> Value {
+    match value {
+        OptionValue::Bool(value) => json!(value),
+        OptionValue::Number(value) => json!(value),
+        OptionValue::Text(value) => json!(value),
+    }
+}
+
+/// The contract's limits; those of `gateway.toml` are added, and replace the ones of the same name.
+fn limits(api: &config::Api, file: &ContractFile, report: &mut Report) -> HashMap<String, Arc<Limit>> {
+    let mut out = HashMap::new();
+    for spec in file.limit.iter().chain(&api.limits) {
+        let Ok(burst) = u32::try_from(spec.burst.max(1)) else {
+            report.error(spec.place, "`burst` is too large");
+            continue;
+        };
+        let limit = Limit {
+            name: spec.name.value.as_str().into(),
+            per: spec.per.clone(),
+            else_per: spec.else_per.clone(),
+            quota: spec.quota,
+            burst,
+            algorithm: spec.algorithm,
+            count: spec.count,
+            mode: spec.mode,
+        };
+        out.insert(spec.name.value.clone(), Arc::new(limit));
+    }
+    out
+}
+
+fn check_endpoint_choice(api: &config::Api, report: &mut Report) {
+    let EndpointChoice::Only(words) = &api.endpoints else { return };
+    for word in words.iter().filter(|word| Operation::parse(&word.value).is_none()) {
+        report.unknown(word.place, "operation", &word.value, Operation::ALL.map(Operation::as_str));
+    }
+}
+
+fn carriers(api: &config::Api, file: &ContractFile, report: &mut Report) -> Vec<Carrier> {
+    let words = if api.credentials.carriers.is_empty() { &file.credentials.order } else { &api.credentials.carriers };
+    let mut out = Vec::new();
+    for word in words {
+        match Carrier::parse(&word.value) {
+            Some(carrier) if out.contains(&carrier) => report.error(word.place, format!("`{}` stands there twice", word.value)),
+            Some(carrier) => out.push(carrier),
+            None => report.unknown(word.place, "carrier", &word.value, ["bearer", "header NAME"]),
+        }
+    }
+    out
+}
+
+fn kinds(file: &ContractFile, report: &mut Report) -> Vec<Kind> {
+    let rules = &file.credentials.kinds;
+    let last_is_open = rules.last().is_some_and(|rule| rule.prefix.is_empty());
+    if !last_is_open || rules.iter().rev().skip(1).any(|rule| rule.prefix.is_empty()) {
+        report.error(file.credentials.place, "of `kinds` the last rule, and only that, has no prefix");
+    }
+    rules.iter().map(|rule| Kind { prefix: rule.prefix.clone(), kind: rule.kind }).collect()
+}
+
+fn vocabulary(file: &ContractFile, report: &mut Report) -> Vocabulary {
+    let permissions = &file.permissions;
+    let known: ScopeSet = permissions.known.iter().cloned().collect();
+    for scope in permissions.default.iter().filter(|scope| !known.contains(&scope.value)) {
+        report.unknown(scope.place, "scope", scope.value.as_str(), known.iter().map(Scope::as_str));
+    }
+    let mut implies = HashMap::new();
+    for (name, implied) in &permissions.implies.0 {
+        match Scope::parse(&name.value) {
+            Some(scope) => drop(implies.insert(scope, implied.clone())),
+            None => report.error(name.place, format!("`{}` is no scope", name.value)),
+        }
+    }
+    let role = |spec: &crate::contract::file::RoleSpec| RoleRule {
+        scopes: spec.scopes.iter().cloned().collect(),
+        rank: u32::try_from(spec.rank).unwrap_or(u32::MAX),
+        everywhere: spec.everywhere,
+    };
+    Vocabulary {
+        default: permissions.default.iter().map(|scope| scope.value.clone()).collect(),
+        implies,
+        everything: permissions.everything.iter().cloned().collect(),
+        roles: file.roles.0.iter().map(|(name, spec)| (name.value.as_str().into(), role(spec))).collect(),
+        known,
+    }
+}
+
+fn tokens(api: &config::Api, file: &ContractFile, facts: &ApiFacts, report: &mut Report) -> Option<Tokens> {
+    let token = &file.token;
+    token.access.claims.check(&[Group::Account, Group::Session], report);
+    if !matches!(token.access.claims, Template::Object(_)) {
+        report.error(token.access.place, "`claims` is a table");
+    }
+    token.api_key.prefix.check(&[], report);
+    let whole = token.api_key.prefix.render_text(&Facts::of(facts));
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if !plain(&whole) || !token.api_key.also.iter().all(|prefix| plain(prefix)) {
+        report.error(token.api_key.place, "a key's prefix is made of a-z, A-Z, 0-9, `_` and `-`");
+        return None;
+    }
+    // Rendering with a marker in place of the environment shows where it stands.
+    let marked = ApiFacts { environment: "\u{0}".into(), ..facts.clone() };
+    let around = token.api_key.prefix.render_text(&Facts::of(&marked));
+    let around_environment = around.split_once('\u{0}').map(|(before, after)| (before.to_owned(), after.to_owned()));
+    let (access_ttl, refresh_ttl) =
+        (api.tokens.access_ttl.unwrap_or(token.access.ttl), api.tokens.refresh_ttl.unwrap_or(token.refresh.ttl));
+    Some(Tokens {
+        algorithm: api.tokens.algorithm.unwrap_or(token.access.algorithm),
+        secret_file: api.tokens.secret_file.clone(),
+        key_file: api.tokens.key_file.clone(),
+        access_ttl,
+        refresh_ttl,
+        media_type: token.access.media_type.clone(),
+        claims: token.access.claims.clone(),
+        key_prefix: KeyPrefix { whole, around_environment },
+        also_key_prefixes: token.api_key.also.clone(),
+    })
+}
+
+fn identity(api: &config::Api, file: &ContractFile, report: &mut Report) -> IdentityHeaders {
+    let named = if api.identity.headers.0.is_empty() { &file.identity.headers } else { &api.identity.headers };
+    let mut headers: Vec<(HeaderName, Placeholder)> = Vec::new();
+    for (name, word) in &named.0 {
+        let Ok(header) = HeaderName::try_from(name.value.as_str()) else {
+            report.error(name.place, format!("`{}` is no header name", name.value));
+            continue;
+        };
+        if headers.iter().any(|(known, _)| *known == header) {
+            report.error(name.place, format!("`{}` stands there twice", name.value));
+        }
+        let allowed =
+            |placeholder: &Placeholder| matches!(placeholder.group(), Group::Api | Group::Account | Group::Caller | Group::Key);
+        match Placeholder::parse(&word.value).filter(allowed) {
+            Some(placeholder) => headers.push((header, placeholder)),
+            None => {
+                let words = Placeholder::words().filter(|word| Placeholder::parse(word).as_ref().is_some_and(allowed));
+                report.unknown(word.place, "fact about the caller", &word.value, words);
+            }
+        }
+    }
+    IdentityHeaders { headers }
+}
+
+fn local_headers(file: &ContractFile, report: &mut Report) -> HeaderMap {
+    let mut out = HeaderMap::new();
+    for (name, value) in &file.headers.0 {
+        match (HeaderName::try_from(name.value.as_str()), HeaderValue::from_str(&value.value)) {
+            (Ok(name), Ok(value)) => drop(out.insert(name, value)),
+            (Err(_), _) => report.error(name.place, format!("`{}` is no header name", name.value)),
+            (_, Err(_)) => report.error(value.place, format!("`{}` is no header value", value.value)),
+        }
+    }
+    out
+}

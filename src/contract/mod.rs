@@ -1,0 +1,27 @@
+//! HOW AN API SPEAKS. A contract file says how one API's clients log in, refresh, carry credentials and are told no;
+//! this module turns it, with the `[[api]]` section that uses it, into an [`Api`]. It decides nothing about a request.
+
+mod api;
+mod builtin;
+mod compile;
+mod errors;
+mod facts;
+mod fields;
+mod file;
+mod operation;
+mod placeholder;
+mod routes;
+mod template;
+
+pub use api::{
+    Access, Api, Carrier, Demand, Endpoint, IdentityHeaders, Ids, KeyPrefix, Kind, Limit, Page, Route, Target, Tokens,
+};
+pub use builtin::names as builtin_names;
+pub use compile::{Surroundings, compile, demo_contracts};
+pub use errors::{ErrorAnswer, ErrorTable};
+pub use facts::{ApiFacts, CallerFacts, ErrorFacts, Facts, KeyFacts, PageFacts, TokenFacts};
+pub use fields::Inputs;
+pub use file::LimitHeaders;
+pub use operation::{Input, Operation};
+pub use placeholder::Placeholder;
+pub use template::plain;

@@ -1,0 +1,387 @@
+//! The routes of an API: what the contract lists, what `gateway.toml` adds or changes, and the rest of each prefix.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::config;
+use crate::config::decode::Named;
+use crate::config::report::{Located, Place, Report};
+use crate::config::value::PathPattern;
+use crate::config::{CredentialHandling, EndpointChoice, Outside};
+use crate::contract::api::{Access, Demand, Endpoint, Limit, Page, Route, Target};
+use crate::contract::fields::Fields;
+use crate::contract::file::{ContractFile, EndpointSpec, KindDemand, MethodPath, RouteSpec, RuleSpec, Unmapped};
+use crate::contract::operation::Operation;
+use crate::contract::template::Template;
+use crate::identity::{CredentialKind, Networks, Scope};
+
+/// What routes are made from.
+pub struct Material<'a> {
+    pub api: &'a config::Api,
+    pub file: &'a ContractFile,
+    pub limits: &'a HashMap<String, Arc<Limit>>,
+    /// The values of the contract's switches.
+    pub is_on: &'a dyn Fn(&str) -> Option<bool>,
+    pub resolve: &'a dyn Fn(&mut Template, &mut Report),
+    pub credential: CredentialHandling,
+    pub unused_carriers: CredentialHandling,
+}
+
+/// The parts of a route that contract files and `gateway.toml` write alike.
+struct Wish<'a> {
+    public: bool,
+    accept: &'a [CredentialKind],
+    scopes: &'a [Scope],
+    any_scope: &'a [Scope],
+    role: Option<&'a Located<String>>,
+    limits: &'a [Located<String>],
+    place: Place,
+}
+
+impl Material<'_> {
+    /// All routes, each (method, path) once.
+    pub fn routes(&self, report: &mut Report) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for spec in &self.file.endpoints {
+            self.endpoint(spec, &mut routes, report);
+        }
+        for spec in &self.file.route {
+            self.contract_route(spec, &mut routes, report);
+        }
+        self.refuse_twins(&routes, report);
+        for route in &self.api.routes {
+            self.config_route(route, &mut routes, report);
+        }
+        self.rest_of_prefixes(&mut routes);
+        routes
+    }
+
+    fn endpoint(&self, spec: &EndpointSpec, routes: &mut Vec<Route>, report: &mut Report) {
+        let Some(operation) = Operation::parse(&spec.operation.value) else {
+            let words = Operation::ALL.map(Operation::as_str);
+            report.unknown(spec.operation.place, "operation", &spec.operation.value, words);
+            return;
+        };
+        if !self.is_wanted(spec.when.as_ref(), report) || !self.is_chosen(operation) {
+            return;
+        }
+        let fields = Fields::compile(operation, &spec.body, spec.unknown_fields, report);
+        for input in operation.required().iter().filter(|input| !fields.feeds(**input)) {
+            let message = format!("`{}` needs a member of `body` with `is = \"{}\"`", operation.as_str(), input.as_str());
+            report.error(spec.place, message);
+        }
+        if operation.needs_caller() && spec.public {
+            report.error(spec.place, format!("`{}` acts for a caller and cannot be public", operation.as_str()));
+        }
+        let mut answer = spec.answer.json.clone();
+        if let Some(template) = &mut answer {
+            (self.resolve)(template, report);
+            template.check(operation.groups(), report);
+        }
+        if let Some(page) = &spec.page
+            && (page.default == 0 || page.default > page.max)
+        {
+            report.error(page.place, "`default` must be from 1 to `max`");
+        }
+        let endpoint = Arc::new(Endpoint {
+            operation,
+            fields,
+            max_body: spec.max_body.0,
+            page: spec.page.as_ref().map(|page| Page { default: page.default, max: page.max }),
+            status: spec.answer.status.0,
+            answer,
+        });
+        let wish = Wish {
+            public: spec.public,
+            accept: &spec.accept,
+            scopes: &spec.scopes,
+            any_scope: &spec.any_scope,
+            role: spec.role.as_ref(),
+            limits: &spec.limits,
+            place: spec.place,
+        };
+        for on in &spec.on.0 {
+            for name in operation.captures().iter().filter(|name| !on.value.pattern.captures().any(|c| c == **name)) {
+                report.error(on.place, format!("the path of `{}` needs the capture `{{{name}}}`", operation.as_str()));
+            }
+            let mut route = self.route(&on.value, &wish, None, &[], report);
+            route.target = Target::Local(endpoint.clone());
+            route.max_body = Some(endpoint.max_body);
+            routes.push(route);
+        }
+    }
+
+    fn contract_route(&self, spec: &RouteSpec, routes: &mut Vec<Route>, report: &mut Report) {
+        if !self.is_wanted(spec.when.as_ref(), report) {
+            return;
+        }
+        let wish = Wish {
+            public: spec.public,
+            accept: &spec.accept,
+            scopes: &spec.scopes,
+            any_scope: &spec.any_scope,
+            role: spec.role.as_ref(),
+            limits: &spec.limits,
+            place: spec.place,
+        };
+        let by_kind = self.by_kind(&spec.by_kind, report);
+        if spec.on.0.is_empty() && spec.under.is_none() {
+            report.error(spec.place, "a route needs `on`, or `under` with `rules`");
+        }
+        for on in &spec.on.0 {
+            routes.push(self.route(&on.value, &wish, spec.tenant.as_ref(), &by_kind, report));
+        }
+        if let Some(under) = &spec.under {
+            spec.rules.iter().for_each(|rule| self.rule(rule, under, spec.tenant.as_ref(), routes, report));
+        }
+    }
+
+    fn rule(
+        &self,
+        rule: &RuleSpec,
+        under: &Located<PathPattern>,
+        tenant: Option<&Located<String>>,
+        routes: &mut Vec<Route>,
+        report: &mut Report,
+    ) {
+        let wish = Wish {
+            public: rule.public,
+            accept: &rule.accept,
+            scopes: &rule.scopes,
+            any_scope: &rule.any_scope,
+            role: rule.role.as_ref(),
+            limits: &rule.limits,
+            place: rule.place,
+        };
+        let by_kind = self.by_kind(&rule.by_kind, report);
+        for on in &rule.on.0 {
+            match under.value.join(&on.value.pattern) {
+                Ok(pattern) => {
+                    let on = MethodPath { method: on.value.method.clone(), pattern };
+                    routes.push(self.route(&on, &wish, tenant, &by_kind, report));
+                }
+                Err(why) => report.error(on.place, why),
+            }
+        }
+    }
+
+    fn route(
+        &self,
+        on: &MethodPath,
+        wish: &Wish<'_>,
+        tenant: Option<&Located<String>>,
+        by_kind: &[(CredentialKind, Demand)],
+        report: &mut Report,
+    ) -> Route {
+        let method = on.method.as_ref().map_or("*", Method::as_str);
+        Route {
+            name: format!("{method} {}", on.pattern).into(),
+            methods: on.method.iter().cloned().collect(),
+            access: self.access(wish, by_kind, report),
+            tenant: tenant.and_then(|tenant| tenant_capture(tenant, &on.pattern, report)),
+            pattern: on.pattern.clone(),
+            allow_ips: Networks::default(),
+            deny_ips: Networks::default(),
+            limits: self.limits_of(wish.limits, report),
+            max_body: None,
+            response_timeout: None,
+            credential: self.credential,
+            unused_carriers: self.unused_carriers,
+            target: Target::Upstream,
+        }
+    }
+
+    /// A route of `gateway.toml`: a new one, or members for those of the contract with the same methods and path.
+    fn config_route(&self, spec: &config::Route, routes: &mut Vec<Route>, report: &mut Report) {
+        let same_path = |route: &&mut Route| route.pattern.shape() == spec.path.value.shape();
+        let covers = |route: &&mut Route| {
+            spec.methods.is_empty() || (!route.methods.is_empty() && route.methods.iter().all(|m| spec.methods.contains(m)))
+        };
+        let mut matched = false;
+        for route in routes.iter_mut().filter(same_path).filter(covers) {
+            matched = true;
+            self.overlay(spec, route, report);
+        }
+        if matched {
+            return;
+        }
+        let on = MethodPath { method: None, pattern: spec.path.value.clone() };
+        let mut route = self.route(&on, &Wish::of(spec), spec.tenant.as_ref(), &[], report);
+        route.methods.clone_from(&spec.methods);
+        self.overlay(spec, &mut route, report);
+        routes.push(route);
+    }
+
+    fn overlay(&self, spec: &config::Route, route: &mut Route, report: &mut Report) {
+        route.name = spec.name.value.as_str().into();
+        let wish = Wish::of(spec);
+        let names_access = spec.public || !spec.accept.is_empty() || !spec.scopes.is_empty() || !spec.any_scope.is_empty();
+        if names_access || spec.role.is_some() {
+            route.access = self.access(&wish, &[], report);
+        }
+        if let Some(tenant) = &spec.tenant {
+            route.tenant = tenant_capture(tenant, &route.pattern, report);
+        }
+        if !spec.allow_ips.is_empty() {
+            route.allow_ips = spec.allow_ips.clone();
+        }
+        if !spec.deny_ips.is_empty() {
+            route.deny_ips = spec.deny_ips.clone();
+        }
+        if !spec.limits.is_empty() {
+            route.limits = self.limits_of(&spec.limits, report);
+        }
+        route.max_body = spec.max_body.map(|size| size.0).or(route.max_body);
+        route.response_timeout = spec.timeouts.response.or(route.response_timeout);
+        route.credential = spec.identity.credential.unwrap_or(route.credential);
+    }
+
+    /// Below each prefix whatever no route lists, and outside all prefixes whatever the operator lets through.
+    fn rest_of_prefixes(&self, routes: &mut Vec<Route>) {
+        let known =
+            |kinds: Vec<CredentialKind>| Access::Known { kinds, demand: Demand::default(), by_kind: Vec::new(), unmapped: true };
+        let access = match self.file.routes.unmapped {
+            Unmapped::Sessions => known(vec![CredentialKind::Jwt]),
+            Unmapped::Any => known(CredentialKind::ALL.to_vec()),
+            Unmapped::Deny => known(Vec::new()),
+        };
+        for prefix in &self.file.prefixes {
+            self.rest(&prefix.value, "unmapped", access.clone(), routes);
+        }
+        if self.api.outside == Outside::Public
+            && let Ok(root) = PathPattern::parse("/")
+        {
+            self.rest(&root, "outside", Access::Public, routes);
+        }
+    }
+
+    fn rest(&self, prefix: &PathPattern, name: &str, access: Access, routes: &mut Vec<Route>) {
+        let Some(pattern) = PathPattern::parse("/**").ok().and_then(|all| prefix.join(&all).ok()) else { return };
+        // A route that takes every method of the same paths already says all there is to say.
+        if routes.iter().any(|route| route.methods.is_empty() && route.pattern.shape() == pattern.shape()) {
+            return;
+        }
+        routes.push(Route {
+            name: format!("{name} {pattern}").into(),
+            methods: Vec::new(),
+            pattern,
+            access,
+            tenant: None,
+            allow_ips: Networks::default(),
+            deny_ips: Networks::default(),
+            limits: Vec::new(),
+            max_body: None,
+            response_timeout: None,
+            credential: self.credential,
+            unused_carriers: self.unused_carriers,
+            target: Target::Upstream,
+        });
+    }
+
+    fn access(&self, wish: &Wish<'_>, by_kind: &[(CredentialKind, Demand)], report: &mut Report) -> Access {
+        if wish.public {
+            let closed = !wish.accept.is_empty() || !wish.scopes.is_empty() || !wish.any_scope.is_empty();
+            if closed || wish.role.is_some() || !by_kind.is_empty() {
+                report.error(wish.place, "`public = true` and demands on the caller exclude each other");
+            }
+            return Access::Public;
+        }
+        let kinds = if wish.accept.is_empty() { CredentialKind::ALL.to_vec() } else { wish.accept.to_vec() };
+        let demand = self.demand(wish.scopes, wish.any_scope, wish.role, report);
+        Access::Known { kinds, demand, by_kind: by_kind.to_vec(), unmapped: false }
+    }
+
+    fn demand(&self, scopes: &[Scope], any: &[Scope], role: Option<&Located<String>>, report: &mut Report) -> Demand {
+        let role = role.and_then(|role| {
+            let names = || self.file.roles.0.iter().map(|(name, _)| name.value.as_str());
+            match names().any(|name| name == role.value) {
+                true => Some(role.value.as_str().into()),
+                false => {
+                    report.unknown(role.place, "role", &role.value, names());
+                    None
+                }
+            }
+        });
+        Demand { scopes: scopes.to_vec(), any_scope: any.to_vec(), role }
+    }
+
+    fn by_kind(&self, named: &Named<KindDemand>, report: &mut Report) -> Vec<(CredentialKind, Demand)> {
+        let mut out = Vec::new();
+        for (name, spec) in &named.0 {
+            match CredentialKind::parse(&name.value) {
+                Some(kind) => out.push((kind, self.demand(&spec.scopes, &spec.any_scope, spec.role.as_ref(), report))),
+                None => {
+                    let words = CredentialKind::ALL.map(CredentialKind::as_str);
+                    report.unknown(name.place, "kind of credential", &name.value, words);
+                }
+            }
+        }
+        out
+    }
+
+    fn limits_of(&self, names: &[Located<String>], report: &mut Report) -> Vec<Arc<Limit>> {
+        let mut out = Vec::new();
+        for name in names {
+            match self.limits.get(&name.value) {
+                Some(limit) => out.push(limit.clone()),
+                None => report.unknown(name.place, "limit", &name.value, self.limits.keys().map(String::as_str)),
+            }
+        }
+        out
+    }
+
+    fn is_wanted(&self, when: Option<&Located<String>>, report: &mut Report) -> bool {
+        let Some(when) = when else { return true };
+        let name = when.value.strip_prefix("option.").unwrap_or(&when.value);
+        (self.is_on)(name).unwrap_or_else(|| {
+            report.error(when.place, format!("`{}` is no option of this contract that is true or false", when.value));
+            false
+        })
+    }
+
+    fn is_chosen(&self, operation: Operation) -> bool {
+        match &self.api.endpoints {
+            EndpointChoice::Contract => true,
+            EndpointChoice::None => false,
+            EndpointChoice::Only(words) => words.iter().any(|word| word.value == operation.as_str()),
+        }
+    }
+
+    fn refuse_twins(&self, routes: &[Route], report: &mut Report) {
+        let mut seen: Vec<(String, &[Method])> = Vec::new();
+        for route in routes {
+            let shape = route.pattern.shape();
+            if seen.iter().any(|(other, methods)| *other == shape && *methods == route.methods.as_slice()) {
+                report.error(self.file.contract.place, format!("the contract lists `{}` twice", route.name));
+            }
+            seen.push((shape, &route.methods));
+        }
+    }
+}
+
+impl<'a> Wish<'a> {
+    fn of(spec: &'a config::Route) -> Self {
+        Self {
+            public: spec.public,
+            accept: &spec.accept,
+            scopes: &spec.scopes,
+            any_scope: &spec.any_scope,
+            role: spec.role.as_ref(),
+            limits: &spec.limits,
+            place: spec.place,
+        }
+    }
+}
+
+fn tenant_capture(tenant: &Located<String>, pattern: &PathPattern, report: &mut Report) -> Option<Arc<str>> {
+    let name = tenant.value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(&tenant.value);
+    match pattern.captures().find(|capture| *capture == name) {
+        Some(capture) => Some(capture.into()),
+        None => {
+            report.unknown(tenant.place, "capture", name, pattern.captures());
+            None
+        }
+    }
+}

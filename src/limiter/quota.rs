@@ -1,0 +1,174 @@
+//! A limit of an API, ready to be spent: what it counts by, and the rule that counts.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::clock::Tick;
+use crate::config::{Count, KeyPart, Mode};
+use crate::contract;
+use crate::limiter::{CellKey, Decision, Limiter, Rule};
+use crate::rejection::Denial;
+
+/// What a request can be counted by. What is not known yet is `None`.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub realm: &'a str,
+    pub route: &'a str,
+    pub client_ip: IpAddr,
+    pub headers: &'a HeaderMap,
+    pub account: Option<&'a str>,
+    pub key: Option<&'a str>,
+    pub tenant: Option<&'a str>,
+}
+
+/// A limit with its rule.
+#[derive(Debug)]
+pub struct Quota {
+    limit: Arc<contract::Limit>,
+    rule: Rule,
+}
+
+/// A unit that was taken, so that it can be given back.
+#[derive(Debug)]
+pub struct Spent {
+    pub quota: Arc<Quota>,
+    key: CellKey,
+    pub decision: Decision,
+}
+
+/// Whether units are taken or only looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spending {
+    Spend,
+    /// For `explain`: says what would happen and changes nothing.
+    Peek,
+}
+
+impl Quota {
+    /// `api` keeps limits of the same name in two APIs apart.
+    pub fn new(api: &str, limit: Arc<contract::Limit>) -> Self {
+        let rule = Rule {
+            name: limit.name.clone(),
+            bucket: format!("{api}/{}", limit.name).into(),
+            quota: limit.quota,
+            burst: limit.burst,
+            algorithm: limit.algorithm,
+        };
+        Self { limit, rule }
+    }
+
+    pub fn name(&self) -> &Arc<str> {
+        &self.limit.name
+    }
+
+    pub fn window_seconds(&self) -> u64 {
+        self.limit.quota.window.as_secs()
+    }
+
+    /// Whether the limit can only be spent once the caller is known.
+    pub fn needs_identity(&self) -> bool {
+        self.limit.per.iter().any(KeyPart::needs_identity)
+    }
+
+    /// Whether a request without identity spends this limit by other parts.
+    pub fn has_fallback(&self) -> bool {
+        !self.limit.else_per.is_empty()
+    }
+
+    /// Whether a request that went well gets its unit back.
+    pub fn counts_failures_only(&self) -> bool {
+        self.limit.count == Count::Failures
+    }
+
+    /// Takes one unit by the limit's own parts; by `else_per` where one of them is not known. `None` when neither can be
+    /// formed: nothing is counted then.
+    ///
+    /// # Errors
+    /// [`Denial::OverLimit`] when the quota is used up and the limit is enforced.
+    pub fn spend(
+        self: &Arc<Self>,
+        limiter: &Limiter,
+        subject: &Subject<'_>,
+        now: Tick,
+        spending: Spending,
+    ) -> Result<Option<Spent>, Denial> {
+        let key = self.key(&self.limit.per, subject).or_else(|| match self.limit.else_per.as_slice() {
+            [] => None,
+            parts => self.key(parts, subject),
+        });
+        let Some(key) = key else { return Ok(None) };
+        let decision = match spending {
+            Spending::Spend => limiter.spend(&self.rule, key, now),
+            Spending::Peek => limiter.peek(&self.rule, key, now),
+        };
+        if !decision.allowed {
+            match self.limit.mode {
+                Mode::Enforce => return Err(self.denial(&decision)),
+                Mode::Shadow => tracing::info!(limit = %self.limit.name, "over the limit, let pass: the limit is in shadow mode"),
+            }
+        }
+        Ok(Some(Spent { quota: self.clone(), key, decision }))
+    }
+
+    fn denial(&self, decision: &Decision) -> Denial {
+        Denial::OverLimit {
+            limit: self.limit.name.clone(),
+            quota: self.limit.quota.to_string().into(),
+            retry_after: decision.retry_after,
+        }
+    }
+
+    fn key(&self, parts: &[KeyPart], subject: &Subject<'_>) -> Option<CellKey> {
+        let address = counted_address(subject.client_ip);
+        let mut values: Vec<&[u8]> = vec![subject.realm.as_bytes()];
+        for part in parts {
+            values.push(match part {
+                KeyPart::ClientIp => &address,
+                KeyPart::Account => subject.account?.as_bytes(),
+                KeyPart::Key => subject.key?.as_bytes(),
+                KeyPart::Tenant => subject.tenant?.as_bytes(),
+                KeyPart::Route => subject.route.as_bytes(),
+                KeyPart::Header(name) => subject.headers.get(name).map_or(b"".as_slice(), |value| value.as_bytes()),
+            });
+        }
+        Some(CellKey::new(&self.rule.bucket, &values))
+    }
+}
+
+impl Spent {
+    /// Gives the unit back.
+    pub fn refund(&self, limiter: &Limiter, now: Tick) {
+        limiter.refund(&self.quota.rule, self.key, now);
+    }
+}
+
+/// IPv6 addresses count by their /64: one customer has at least that many, and could take a fresh one for each request.
+fn counted_address(address: IpAddr) -> [u8; 8] {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            [0, 0, 0, 0, a, b, c, d]
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, e, f, g, h, ..] = v6.octets();
+            [a, b, c, d, e, f, g, h]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// M4: one key per /64.
+    #[test]
+    fn addresses_of_one_ipv6_network_count_as_one() {
+        let counted = |text: &str| counted_address(text.parse().unwrap());
+        assert_eq!(counted("2001:db8:1:2::1"), counted("2001:db8:1:2:ffff::9"));
+        assert_ne!(counted("2001:db8:1:2::1"), counted("2001:db8:1:3::1"));
+        assert_eq!(counted("::ffff:10.0.0.1"), counted("10.0.0.1"));
+        assert_ne!(counted("10.0.0.1"), counted("10.0.0.2"));
+    }
+}

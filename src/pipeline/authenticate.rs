@@ -1,0 +1,110 @@
+//! Who does the credential stand for? Verifies it against keys and the directory; never reads a header, and never waits:
+//! everything it needs is in memory.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::contract::Api;
+use crate::identity::{Account, Caller, CredentialKind, Principal, SessionId};
+use crate::pipeline::credential::Credential;
+use crate::pipeline::exchange::Exchange;
+use crate::rejection::{Denial, Stage};
+use crate::store::Store;
+use crate::token::{KeyFormat, Verifier};
+
+/// What one API accepts.
+pub struct Authenticator {
+    pub tokens: Verifier,
+    pub keys: KeyFormat,
+    pub store: Store,
+}
+
+impl Authenticator {
+    /// Verifies the credential that was found, if any.
+    ///
+    /// # Errors
+    /// The denials of stage `authenticate`.
+    pub fn verify(&self, api: &Api, credential: Option<&Credential>, exchange: &mut Exchange) -> Result<Caller, Denial> {
+        let Some(credential) = credential else { return Ok(Caller::Anonymous) };
+        let now = exchange.now.wall;
+        let principal = match credential.kind {
+            CredentialKind::Jwt => self.verify_token(api, credential.text.expose(), now)?,
+            CredentialKind::ApiKey => self.verify_key(api, credential.text.expose(), now)?,
+        };
+        let principal = Arc::new(principal);
+        exchange.notes.principal = Some(principal.clone());
+        exchange.note(Stage::Authenticate, || describe(&principal));
+        Ok(Caller::Known(principal))
+    }
+
+    fn verify_token(&self, api: &Api, token: &str, now: Timestamp) -> Result<Principal, Denial> {
+        let claims = self.tokens.verify(token, now)?;
+        let text = |name: &str| claims.all.get(name).and_then(serde_json::Value::as_str);
+        let environment = text("env").ok_or(Denial::TokenClaim { claim: "env" })?;
+        if environment != &*api.facts.environment {
+            return Err(Denial::EnvironmentForeign { found: environment.to_owned() });
+        }
+        let session = SessionId::new(claims.session.as_deref().ok_or(Denial::TokenClaim { claim: "sid" })?);
+        let account = self.active_account(api, &claims.subject)?;
+        let directory = self.store.directory();
+        // The epoch is the moment from which the account's sessions count: a password change or a disabled account moves
+        // it, and with it every earlier token dies, to the millisecond and on every node.
+        let epoch = claims.all.get("epoch").and_then(serde_json::Value::as_u64).ok_or(Denial::TokenClaim { claim: "epoch" })?;
+        if epoch != account.sessions_valid_from.0 || directory.session_ended(&api.facts.realm, session.as_str()) {
+            return Err(Denial::SessionEnded { session });
+        }
+        Ok(Principal {
+            account,
+            kind: CredentialKind::Jwt,
+            key: None,
+            session: Some(session),
+            credential_id: claims.id.into(),
+            expires_at: Some(claims.expires_at),
+        })
+    }
+
+    fn verify_key(&self, api: &Api, text: &str, now: Timestamp) -> Result<Principal, Denial> {
+        if let Some(found) = api.tokens.key_prefix.foreign_environment(text) {
+            return Err(Denial::EnvironmentForeign { found: found.to_owned() });
+        }
+        let id = api.ids.api_key.with(self.keys.parse(text)?);
+        let directory = self.store.directory();
+        let key = directory.key(&api.facts.realm, &id).ok_or(Denial::KeyUnknown)?;
+        if !key.digest.matches(text) {
+            return Err(Denial::KeyUnknown);
+        }
+        if key.revoked_at.is_some() {
+            return Err(Denial::KeyRevoked { key: key.id.clone() });
+        }
+        if key.expires_at.is_some_and(|at| at <= now) {
+            return Err(Denial::KeyExpired { key: key.id.clone() });
+        }
+        if key.environment != api.facts.environment {
+            return Err(Denial::EnvironmentForeign { found: key.environment.to_string() });
+        }
+        let account = self.active_account(api, key.owner.as_str())?;
+        self.store.touch_key(&key.id, now);
+        Ok(Principal {
+            account,
+            kind: CredentialKind::ApiKey,
+            session: None,
+            credential_id: key.id.0.clone(),
+            expires_at: key.expires_at,
+            key: Some(key),
+        })
+    }
+
+    fn active_account(&self, api: &Api, id: &str) -> Result<Arc<Account>, Denial> {
+        let id = crate::identity::AccountId::new(id);
+        match self.store.directory().account(&api.facts.realm, &id) {
+            None => Err(Denial::AccountGone { account: id.to_string() }),
+            Some(account) if !account.is_active() => Err(Denial::AccountDisabled { account: id }),
+            Some(account) => Ok(account),
+        }
+    }
+}
+
+fn describe(principal: &Principal) -> String {
+    let until = principal.expires_at.map_or_else(|| "without expiry".to_owned(), |at| format!("valid until {at}"));
+    format!("{} {} of account {} ({}), {until}", principal.kind, principal.credential_id, principal.account.id, principal.account.username)
+}

@@ -1,0 +1,88 @@
+//! Finds the credential of a request. Verifies nothing.
+//!
+//! The contract's carriers are looked at in their order; the first that is there is the credential, and what is wrong
+//! with it ends the search: no other carrier is tried.
+
+use http::HeaderName;
+
+use crate::contract::{Access, Api, Carrier, Route};
+use crate::identity::{CredentialKind, Secret};
+use crate::pipeline::exchange::Exchange;
+use crate::rejection::{Denial, Stage};
+
+/// What was found, unverified.
+#[derive(Debug)]
+pub struct Credential {
+    pub kind: CredentialKind,
+    pub text: Secret,
+    /// The header that it stood in.
+    pub header: HeaderName,
+}
+
+/// Longest credential that is looked at. A JWT may have 8 KiB.
+const MAX_BYTES: usize = 8 << 10;
+
+/// The credential that the route asks for. `None` on public routes, where none is looked for.
+///
+/// # Errors
+/// The denials of stage `credential`.
+pub fn extract(api: &Api, route: &Route, exchange: &mut Exchange) -> Result<Option<Credential>, Denial> {
+    let Access::Known { kinds, unmapped, .. } = &route.access else {
+        exchange.note(Stage::Credential, || "the route is public: no credential is looked for".to_owned());
+        return Ok(None);
+    };
+    for carrier in &api.carriers {
+        let Some(text) = read(carrier, exchange)? else { continue };
+        let kind = api.kind_of(text.expose()).ok_or(Denial::CredentialMalformed { what: "no kind has this form" })?;
+        exchange.notes.kind = Some(kind);
+        if !*unmapped && !kinds.contains(&kind) {
+            return Err(Denial::CredentialKindRefused { kind });
+        }
+        exchange.note(Stage::Credential, || format!("{kind} in {}, {} bytes", carrier.header(), text.expose().len()));
+        return Ok(Some(Credential { kind, text, header: carrier.header().clone() }));
+    }
+    Err(Denial::CredentialMissing)
+}
+
+fn read(carrier: &Carrier, exchange: &Exchange) -> Result<Option<Secret>, Denial> {
+    let name = carrier.header();
+    let mut values = exchange.headers.get_all(name).iter();
+    let (first, second) = (values.next(), values.next());
+    let Some(value) = first else { return Ok(None) };
+    if second.is_some() {
+        return Err(Denial::CredentialDuplicate { name: name.to_string() });
+    }
+    let text = value.to_str().map_err(|_| Denial::CredentialMalformed { what: "it holds bytes that are no visible ASCII" })?;
+    let text = match carrier {
+        Carrier::Bearer => bearer(text)?,
+        Carrier::Header(_) => text.trim_matches(' '),
+    };
+    match text.len() {
+        0 => Err(Denial::CredentialMalformed { what: "it is empty" }),
+        length if length > MAX_BYTES => Err(Denial::CredentialMalformed { what: "it is longer than 8 KiB" }),
+        _ => Ok(Some(Secret::new(text))),
+    }
+}
+
+/// `Bearer` in any case, blanks, the token and nothing else (RFC 6750, section 2.1; RFC 9110, section 11.4).
+fn bearer(value: &str) -> Result<&str, Denial> {
+    let wrong = || Denial::CredentialMalformed { what: "Authorization is not `Bearer` and a token" };
+    let (scheme, token) = value.trim_matches(' ').split_once(' ').ok_or_else(wrong)?;
+    let token = token.trim_start_matches(' ');
+    let is_plain = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+    if scheme.eq_ignore_ascii_case("bearer") && is_plain { Ok(token) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_is_read_in_any_case_and_the_token_exactly() {
+        assert_eq!(bearer("Bearer abc").unwrap(), "abc");
+        assert_eq!(bearer("bEARER   abc").unwrap(), "abc");
+        for wrong in ["abc", "Bearer", "Bearer ", "Basic abc", "Bearer a b", "Bearer a,b", "Bearerabc"] {
+            assert_eq!(bearer(wrong).unwrap_err().code(), "credential_malformed", "{wrong}");
+        }
+    }
+}

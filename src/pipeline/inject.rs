@@ -1,0 +1,196 @@
+//! Says to the upstream who is calling. The only writer of identity headers, and the only maker of [`Authorized`].
+//!
+//! In this order: hop-by-hop headers go (what `Connection` names could otherwise remove what is set below), every
+//! spelling of an identity header goes, the credential goes, the forwarding headers are rebuilt, and only then the
+//! identity is set.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde_json::Value;
+
+use crate::body::Body;
+use crate::config::CredentialHandling;
+use crate::contract::{Api, CallerFacts, Facts, KeyFacts, Route};
+use crate::pipeline::authorize::Permit;
+use crate::pipeline::exchange::Exchange;
+use crate::pipeline::forward_headers as headers;
+
+/// A request that may be forwarded. Only [`apply`] makes one, and `forward` accepts nothing else.
+pub struct Authorized {
+    request: Request<Body>,
+    response_timeout: Option<Duration>,
+}
+
+impl Authorized {
+    pub fn into_parts(self) -> (Request<Body>, Option<Duration>) {
+        (self.request, self.response_timeout)
+    }
+}
+
+/// Rewrites the head for the upstream.
+pub fn apply(
+    api: &Api,
+    route: &Route,
+    permit: &Permit,
+    used: Option<&HeaderName>,
+    exchange: &mut Exchange,
+    body: Body,
+) -> Authorized {
+    let mut out = std::mem::take(&mut exchange.headers);
+    headers::remove_hop_by_hop(&mut out);
+    strip_identity(api, &mut out);
+    strip_credentials(api, route, used, &mut out);
+    let host = out.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
+    headers::set_forwarded(&mut out, exchange.client, exchange.peer, "http", &host, exchange.peer_is_trusted);
+    set_correlation(exchange, &mut out);
+    set_identity(api, permit, &mut out);
+    let mut request = Request::new(body);
+    *request.headers_mut() = out;
+    *request.method_mut() = exchange.method.clone();
+    *request.version_mut() = Version::HTTP_11;
+    *request.uri_mut() = target(exchange);
+    Authorized { request, response_timeout: route.response_timeout }
+}
+
+/// The normalised path and the query as it came.
+fn target(exchange: &Exchange) -> Uri {
+    let path = exchange.notes.path.as_ref().map_or("/", |path| path.as_str());
+    let text = match exchange.uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    Uri::try_from(text).unwrap_or_default()
+}
+
+/// Removes every header that an upstream could take for one of ours: any case, and `_` or `.` for `-`, because CGI, WSGI
+/// and some frameworks read them as one name.
+fn strip_identity(api: &Api, out: &mut HeaderMap) {
+    let same = |a: &str, b: &str| a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| folded(a) == folded(b));
+    let ours = |name: &HeaderName| api.identity.headers.iter().any(|(known, _)| same(known.as_str(), name.as_str()));
+    let spoofed: Vec<HeaderName> = out.keys().filter(|name| ours(name)).cloned().collect();
+    for name in spoofed {
+        out.remove(name);
+    }
+}
+
+fn folded(byte: u8) -> u8 {
+    match byte {
+        b'_' | b'.' => b'-',
+        other => other.to_ascii_lowercase(),
+    }
+}
+
+fn strip_credentials(api: &Api, route: &Route, used: Option<&HeaderName>, out: &mut HeaderMap) {
+    let known = api.carriers.iter().map(|carrier| carrier.header()).chain([&header::AUTHORIZATION]);
+    for name in known {
+        let handling = if used == Some(name) { route.credential } else { route.unused_carriers };
+        if handling == CredentialHandling::Strip {
+            out.remove(name);
+        }
+    }
+}
+
+/// `X-Request-Id` is ours; `traceparent` is passed on when it is well formed, and started when it is not there
+/// (W3C Trace Context, section 3.2).
+fn set_correlation(exchange: &Exchange, out: &mut HeaderMap) {
+    insert(out, HeaderName::from_static("x-request-id"), &exchange.request_id);
+    let traceparent = HeaderName::from_static("traceparent");
+    let mut values = out.get_all(&traceparent).iter();
+    let sound = matches!((values.next(), values.next()), (Some(value), None) if is_traceparent(value.as_bytes()));
+    if !sound {
+        let parent: String = exchange.request_id.chars().rev().take(16).collect();
+        out.remove("tracestate");
+        insert(out, traceparent, &format!("00-{}-{parent}-01", exchange.request_id));
+    }
+}
+
+fn is_traceparent(value: &[u8]) -> bool {
+    let hex = |part: &[u8]| part.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
+    let mut parts = value.split(|b| *b == b'-');
+    let (version, trace, parent, flags) = (parts.next(), parts.next(), parts.next(), parts.next());
+    let right = |part: Option<&[u8]>, length: usize| part.is_some_and(|part| part.len() == length && hex(part));
+    let zero = |part: Option<&[u8]>| part.is_some_and(|part| part.iter().all(|b| *b == b'0'));
+    right(version, 2)
+        && version != Some(b"ff")
+        && right(trace, 32)
+        && !zero(trace)
+        && right(parent, 16)
+        && !zero(parent)
+        && right(flags, 2)
+        && parts.next().is_none()
+}
+
+fn set_identity(api: &Api, permit: &Permit, out: &mut HeaderMap) {
+    let Some(principal) = permit.principal() else { return };
+    let facts = Facts {
+        account: Some(&principal.account),
+        key: principal.key.as_deref().map(|key| KeyFacts { key, secret: None, last_used_at: None }),
+        caller: Some(CallerFacts { principal, tenant: permit.tenant(), permissions: permit.permissions() }),
+        ..Facts::of(&api.facts)
+    };
+    for (name, placeholder) in &api.identity.headers {
+        if let Some(text) = header_text(&facts.value(placeholder)) {
+            insert(out, name.clone(), &text);
+        }
+    }
+}
+
+/// What may not stand in an identity header as it is: everything outside visible ASCII, and the percent sign that marks
+/// an escape.
+const OUTSIDE: &AsciiSet = &CONTROLS.add(b'%');
+/// In a list also the comma that separates its items, and blanks around it.
+const IN_LIST: &AsciiSet = &OUTSIDE.add(b',').add(b' ');
+
+/// A value as a header: lists joined by commas, each item escaped so that its boundaries survive. `None` = no header.
+fn header_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(utf8_percent_encode(text, OUTSIDE).to_string()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Array(items) => Some(items.iter().map(item_text).collect::<Vec<_>>().join(",")),
+        Value::Object(_) => Some(utf8_percent_encode(&value.to_string(), OUTSIDE).to_string()),
+    }
+}
+
+fn item_text(item: &Value) -> String {
+    let text = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
+    utf8_percent_encode(&text, IN_LIST).to_string()
+}
+
+fn insert(out: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        out.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// B10 B11: claims cannot add a header or an item.
+    #[test]
+    fn values_stay_inside_their_header_and_items_inside_their_list() {
+        assert_eq!(header_text(&json!("u\r\nX-Auth-Roles: admin")).unwrap(), "u%0D%0AX-Auth-Roles: admin");
+        assert_eq!(header_text(&json!(["x,admin", "a b", "50%"])).unwrap(), "x%2Cadmin,a%20b,50%25");
+        assert_eq!(header_text(&json!("J\u{fc}rgen")).unwrap(), "J%C3%BCrgen");
+        assert_eq!(header_text(&Value::Null), None);
+    }
+
+    #[test]
+    fn only_well_formed_trace_parents_are_passed_on() {
+        assert!(is_traceparent(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        for wrong in [
+            "",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+        ] {
+            assert!(!is_traceparent(wrong.as_bytes()), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Spends a route's limits: those that count by address before any credential is looked at, the others once the caller is
+//! known. A unit that was taken may be given back when the request went well (`count = "failures"`).
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::clock::Now;
+use crate::contract::LimitHeaders;
+use crate::identity::Principal;
+use crate::limiter::{Limiter, Quota, Spending, Spent, Subject};
+use crate::pipeline::exchange::Exchange;
+use crate::rejection::{Denial, Stage};
+
+/// What a request has taken so far.
+#[derive(Debug, Default)]
+pub struct Ledger(Vec<Spent>);
+
+/// A route's limits and what they are spent on.
+pub struct Limits<'a> {
+    pub limiter: &'a Limiter,
+    pub quotas: &'a [Arc<Quota>],
+    pub realm: &'a str,
+    pub route: &'a str,
+    pub spending: Spending,
+}
+
+impl Limits<'_> {
+    /// Spends the limits that need no identity.
+    ///
+    /// # Errors
+    /// [`Denial::OverLimit`].
+    pub fn before_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Denial> {
+        self.spend(exchange, None, ledger, |quota| !quota.needs_identity())
+    }
+
+    /// Spends the limits that count by account or key.
+    ///
+    /// # Errors
+    /// [`Denial::OverLimit`].
+    pub fn with_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Denial> {
+        let principal = exchange.notes.principal.clone();
+        self.spend(exchange, principal.as_deref(), ledger, Quota::needs_identity)
+    }
+
+    /// Spends, for a request whose credential was missing or refused, the fallback parts of limits that need identity.
+    ///
+    /// # Errors
+    /// [`Denial::OverLimit`].
+    pub fn without_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Denial> {
+        self.spend(exchange, None, ledger, |quota| quota.needs_identity() && quota.has_fallback())
+    }
+
+    fn spend(
+        &self,
+        exchange: &mut Exchange,
+        principal: Option<&Principal>,
+        ledger: &mut Ledger,
+        chosen: impl Fn(&Quota) -> bool,
+    ) -> Result<(), Denial> {
+        for quota in self.quotas.iter().filter(|quota| chosen(quota)) {
+            let subject = Subject {
+                realm: self.realm,
+                route: self.route,
+                client_ip: exchange.client,
+                headers: &exchange.headers,
+                account: principal.map(|principal| principal.account.id.as_str()),
+                key: principal.and_then(|principal| principal.key.as_ref()).map(|key| key.id.as_str()),
+                tenant: exchange.notes.tenant.as_deref(),
+            };
+            let spent = quota.spend(self.limiter, &subject, exchange.now.tick, self.spending)?;
+            let Some(spent) = spent else { continue };
+            exchange.note(Stage::Limit, || {
+                let decision = &spent.decision;
+                format!("{}: {} of {} left", quota.name(), decision.remaining, decision.limit)
+            });
+            ledger.0.push(spent);
+        }
+        Ok(())
+    }
+}
+
+impl Ledger {
+    /// Gives back what counts failures only.
+    pub fn settle(&self, limiter: &Limiter, succeeded: bool, now: Now) {
+        if succeeded {
+            self.0.iter().filter(|spent| spent.quota.counts_failures_only()).for_each(|spent| spent.refund(limiter, now.tick));
+        }
+    }
+
+    /// Writes the limit that is nearest to its end in the contract's style.
+    pub fn write_headers(&self, style: LimitHeaders, now: Now, headers: &mut HeaderMap) {
+        let Some(spent) = self.0.iter().min_by_key(|spent| spent.decision.remaining) else { return };
+        let decision = &spent.decision;
+        let reset = decision.reset_after.as_millis().div_ceil(1000);
+        match style {
+            LimitHeaders::None => {}
+            LimitHeaders::Epoch => {
+                let at = now.wall.plus(decision.reset_after).0.div_ceil(1000);
+                set(headers, "x-ratelimit-limit", &decision.limit);
+                set(headers, "x-ratelimit-remaining", &decision.remaining);
+                set(headers, "x-ratelimit-reset", &at);
+            }
+            LimitHeaders::Delta => {
+                set(headers, "ratelimit-limit", &decision.limit);
+                set(headers, "ratelimit-remaining", &decision.remaining);
+                set(headers, "ratelimit-reset", &reset);
+            }
+            LimitHeaders::Ietf => {
+                let name = spent.quota.name();
+                set(headers, "ratelimit", &format!("\"{name}\";r={};t={reset}", decision.remaining));
+                set(headers, "ratelimit-policy", &format!("\"{name}\";q={};w={}", decision.limit, spent.quota.window_seconds()));
+            }
+        }
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: &'static str, value: &dyn std::fmt::Display) {
+    if let Ok(value) = HeaderValue::from_str(&value.to_string()) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}

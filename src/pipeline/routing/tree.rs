@@ -1,0 +1,251 @@
+//! Paths and methods to routes. Segment by segment a literal beats a capture and a capture beats a tail; when the better
+//! branch has no route for the method, the next one is tried, so that `POST /nodes/query` does not hide `GET /nodes/**`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::config::value::{PathPattern, Segment};
+use crate::pipeline::routing::path::NormalPath;
+
+/// The compiled routes of one API. Values are indexes into its list of routes.
+#[derive(Debug, Default)]
+pub struct Tree {
+    root: Branch,
+}
+
+#[derive(Debug, Default)]
+struct Branch {
+    literals: HashMap<String, Branch>,
+    capture: Option<Box<Branch>>,
+    /// Routes that end here.
+    ends: Vec<End>,
+    /// Routes that take whatever follows, nothing included.
+    tails: Vec<End>,
+}
+
+/// One route at its end.
+#[derive(Debug)]
+struct End {
+    route: usize,
+    /// Empty = all.
+    methods: Vec<Method>,
+    captures: Vec<Arc<str>>,
+    tail: Option<Arc<str>>,
+}
+
+/// What a path leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lookup {
+    Found { route: usize, captures: Vec<(Arc<str>, String)> },
+    /// Routes match the path and none takes the method: the methods that they take, for `Allow`.
+    WrongMethod(Vec<Method>),
+    Nothing,
+}
+
+impl Tree {
+    pub fn insert(&mut self, pattern: &PathPattern, methods: &[Method], route: usize) {
+        let mut branch = &mut self.root;
+        let mut tail = None;
+        let mut is_tail = false;
+        for segment in &pattern.segments {
+            match segment {
+                Segment::Literal(text) => branch = branch.literals.entry(text.clone()).or_default(),
+                Segment::Capture(_) => branch = branch.capture.get_or_insert_default(),
+                Segment::Tail(name) => {
+                    is_tail = true;
+                    tail.clone_from(name);
+                }
+            }
+        }
+        let capture = |segment: &Segment| if let Segment::Capture(name) = segment { Some(name.clone()) } else { None };
+        let captures = pattern.segments.iter().filter_map(capture).collect();
+        let end = End { route, methods: methods.to_vec(), captures, tail };
+        let ends = if is_tail { &mut branch.tails } else { &mut branch.ends };
+        // A route that names its methods stands before one that takes all.
+        let at = if end.methods.is_empty() { ends.len() } else { ends.iter().take_while(|end| !end.methods.is_empty()).count() };
+        ends.insert(at, end);
+    }
+
+    pub fn find(&self, method: &Method, path: &NormalPath) -> Lookup {
+        // One trailing slash is no segment of its own: clients write both forms, and both are one resource.
+        let mut segments: Vec<&str> = path.segments().collect();
+        if segments.last().is_some_and(|last| last.is_empty()) {
+            segments.pop();
+        }
+        let mut search = Search { method, segments: &segments, values: Vec::new(), allowed: Vec::new() };
+        match search.descend(&self.root, 0) {
+            Some((route, captures)) => Lookup::Found { route, captures },
+            None if search.allowed.is_empty() => Lookup::Nothing,
+            None => Lookup::WrongMethod(search.allowed),
+        }
+    }
+}
+
+struct Search<'t> {
+    method: &'t Method,
+    segments: &'t [&'t str],
+    /// The captured segments on the way to the current branch.
+    values: Vec<&'t str>,
+    allowed: Vec<Method>,
+}
+
+type Hit = (usize, Vec<(Arc<str>, String)>);
+
+impl Search<'_> {
+    fn descend(&mut self, branch: &Branch, depth: usize) -> Option<Hit> {
+        let Some(&segment) = self.segments.get(depth) else {
+            return self.choose(&branch.ends, depth).or_else(|| self.choose(&branch.tails, depth));
+        };
+        if let Some(next) = branch.literals.get(segment)
+            && let Some(hit) = self.descend(next, depth + 1)
+        {
+            return Some(hit);
+        }
+        if let Some(next) = &branch.capture {
+            self.values.push(segment);
+            let hit = self.descend(next, depth + 1);
+            self.values.pop();
+            if hit.is_some() {
+                return hit;
+            }
+        }
+        self.choose(&branch.tails, depth)
+    }
+
+    fn choose(&mut self, ends: &[End], depth: usize) -> Option<Hit> {
+        for end in ends {
+            if end.methods.is_empty() || end.methods.contains(self.method) {
+                return Some((end.route, self.captures(end, depth)));
+            }
+            let new = end.methods.iter().filter(|method| !self.allowed.contains(method)).cloned().collect::<Vec<_>>();
+            self.allowed.extend(new);
+        }
+        None
+    }
+
+    fn captures(&self, end: &End, depth: usize) -> Vec<(Arc<str>, String)> {
+        let mut out: Vec<(Arc<str>, String)> =
+            end.captures.iter().zip(&self.values).map(|(name, value)| (name.clone(), decode(value))).collect();
+        if let Some(name) = &end.tail {
+            out.push((name.clone(), self.segments.get(depth..).unwrap_or_default().join("/")));
+        }
+        out
+    }
+}
+
+/// The normaliser proved that the escapes are UTF-8 and hold no slash.
+fn decode(segment: &str) -> String {
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tree(routes: &[&str]) -> Tree {
+        let mut tree = Tree::default();
+        for (index, route) in routes.iter().enumerate() {
+            let (method, path) = route.split_once(' ').unwrap();
+            let methods = if method == "*" { vec![] } else { vec![method.parse().unwrap()] };
+            tree.insert(&PathPattern::parse(path).unwrap(), &methods, index);
+        }
+        tree
+    }
+
+    fn find(routes: &[&str], method: &str, path: &str) -> String {
+        match tree(routes).find(&method.parse().unwrap(), &NormalPath::parse(path).unwrap()) {
+            Lookup::Found { route, captures } => {
+                let captures: Vec<String> = captures.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+                format!("{}{}", routes[route], captures.concat())
+            }
+            Lookup::WrongMethod(allowed) => format!("allow {}", allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(",")),
+            Lookup::Nothing => "nothing".to_owned(),
+        }
+    }
+
+    #[test]
+    fn literals_beat_captures_and_captures_beat_tails() {
+        let routes = ["GET /a/b", "GET /a/{x}", "GET /a/**", "* /**"];
+        assert_eq!(find(&routes, "GET", "/a/b"), "GET /a/b");
+        assert_eq!(find(&routes, "GET", "/a/c"), "GET /a/{x} x=c");
+        assert_eq!(find(&routes, "GET", "/a/c/d"), "GET /a/**");
+        assert_eq!(find(&routes, "GET", "/a"), "GET /a/**");
+        assert_eq!(find(&routes, "GET", "/ab"), "* /**");
+    }
+
+    #[test]
+    fn a_better_path_with_the_wrong_method_does_not_hide_another_route() {
+        let routes = ["POST /nodes/query", "GET /nodes/**"];
+        assert_eq!(find(&routes, "GET", "/nodes/query"), "GET /nodes/**");
+        assert_eq!(find(&routes, "POST", "/nodes/query"), "POST /nodes/query");
+        assert_eq!(find(&routes, "PUT", "/nodes/query"), "allow POST,GET");
+        assert_eq!(find(&routes, "PUT", "/node"), "nothing");
+    }
+
+    #[test]
+    fn the_search_goes_back_when_a_literal_branch_leads_nowhere() {
+        let routes = ["GET /{t}/x", "GET /a/y"];
+        assert_eq!(find(&routes, "GET", "/a/x"), "GET /{t}/x t=a");
+    }
+
+    /// O9: a rule for /admin/pki does not match /admin/pkix.
+    #[test]
+    fn prefixes_end_at_a_slash() {
+        assert_eq!(find(&["GET /admin/pki/**"], "GET", "/admin/pkix"), "nothing");
+    }
+
+    #[test]
+    fn a_trailing_slash_is_the_same_resource_and_captures_are_decoded() {
+        assert_eq!(find(&["GET /k/{id}"], "GET", "/k/a%20b/"), "GET /k/{id} id=a b");
+        assert_eq!(find(&["GET /f/{**rest}"], "GET", "/f/a/b"), "GET /f/{**rest} rest=a/b");
+        assert_eq!(find(&["GET /f/{**rest}"], "GET", "/f"), "GET /f/{**rest} rest=");
+    }
+
+    /// What the tree must find, by trying every pattern: the most specific of those that match path and method.
+    fn by_trying(routes: &[String], segments: &[&str]) -> Option<usize> {
+        let rank = |pattern: &PathPattern| -> Option<Vec<u8>> {
+            let mut ranks = Vec::new();
+            for (index, segment) in pattern.segments.iter().enumerate() {
+                match segment {
+                    Segment::Tail(_) => {
+                        ranks.push(2);
+                        return Some(ranks);
+                    }
+                    Segment::Literal(text) if segments.get(index) == Some(&text.as_str()) => ranks.push(0),
+                    Segment::Capture(_) if index < segments.len() => ranks.push(1),
+                    Segment::Literal(_) | Segment::Capture(_) => return None,
+                }
+            }
+            (pattern.segments.len() == segments.len()).then_some(ranks)
+        };
+        let ranked = routes.iter().enumerate().filter_map(|(index, text)| Some((rank(&PathPattern::parse(text).unwrap())?, index)));
+        ranked.min().map(|(_, index)| index)
+    }
+
+    proptest! {
+        #[test]
+        fn the_tree_finds_what_trying_every_pattern_finds(
+            routes in proptest::collection::hash_set("(/(a|b|\\{x\\}|\\{y\\})){1,3}(/\\*\\*)?", 1..8),
+            path in "(/(a|b|c)){1,4}",
+        ) {
+            let mut shapes = std::collections::HashSet::new();
+            let routes: Vec<String> = routes.into_iter()
+                .filter(|text| PathPattern::parse(text).is_ok_and(|pattern| shapes.insert(pattern.shape())))
+                .collect();
+            let mut tree = Tree::default();
+            for (index, text) in routes.iter().enumerate() {
+                tree.insert(&PathPattern::parse(text).unwrap(), &[], index);
+            }
+            let normal = NormalPath::parse(&path).unwrap();
+            let found = match tree.find(&Method::GET, &normal) {
+                Lookup::Found { route, .. } => Some(route),
+                Lookup::WrongMethod(_) | Lookup::Nothing => None,
+            };
+            let segments: Vec<&str> = normal.segments().collect();
+            prop_assert_eq!(found, by_trying(&routes, &segments));
+        }
+    }
+}
