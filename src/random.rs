@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// # Panics
 /// When the operating system has no randomness to give: nothing that this program does is safe then.
 #[expect(clippy::expect_used, reason = "without randomness no secret may be made; stopping is the safe answer")]
+#[expect(clippy::disallowed_methods, reason = "this is the one place that draws random bytes")]
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut out = [0; N];
     SystemRandom::new().fill(&mut out).expect("the operating system gives random bytes");

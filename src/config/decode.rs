@@ -65,24 +65,18 @@ impl<'a> Decoder<'a> {
 
     /// A string without replacement: templates and patterns have braces of their own.
     pub fn raw_string<'t>(&mut self, node: &Node<'t>, wanted: &str) -> Option<&'t str> {
-        match node.value.get_ref() {
-            DeValue::String(text) => Some(text.as_ref()),
-            _ => self.mismatch(node, wanted),
-        }
+        let DeValue::String(text) = node.value.get_ref() else { return self.mismatch(node, wanted) };
+        Some(text.as_ref())
     }
 
     pub fn array<'t>(&mut self, node: &Node<'t>, wanted: &str) -> Option<Vec<Node<'t>>> {
-        match node.value.get_ref() {
-            DeValue::Array(items) => Some(nodes(items)),
-            _ => self.mismatch(node, wanted),
-        }
+        let DeValue::Array(items) = node.value.get_ref() else { return self.mismatch(node, wanted) };
+        Some(nodes(items))
     }
 
     pub fn table<'t>(&mut self, node: &Node<'t>, wanted: &str) -> Option<Table<'t>> {
-        match node.value.get_ref() {
-            DeValue::Table(table) => Some(Table::new(table, self.place(node), self.source)),
-            _ => self.mismatch(node, wanted),
-        }
+        let DeValue::Table(table) = node.value.get_ref() else { return self.mismatch(node, wanted) };
+        Some(Table::new(table, self.place(node), self.source))
     }
 
     /// A decoded value with its place.
@@ -344,8 +338,8 @@ macro_rules! section {
             }
 
             fn schema() -> serde_json::Value {
-                #[allow(unused_mut, reason = "a table may have no required key")]
-                let mut required: Vec<&'static str> = Vec::new();
+                let required: Vec<&'static str> =
+                    [$( section!(@required ($field $($key)?) $($default)?) ),*].into_iter().flatten().collect();
                 let mut properties = serde_json::Map::new();
                 $(
                     let key = section!(@key ($field $($key)?));
@@ -356,7 +350,6 @@ macro_rules! section {
                         object.insert("description".to_owned(), text.trim().into());
                     }
                     properties.insert(key.to_owned(), schema);
-                    section!(@require required key $($default)?);
                 )*
                 serde_json::json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
             }
@@ -366,8 +359,8 @@ macro_rules! section {
     (@key ($field:ident)) => { stringify!($field) };
     (@take $table:ident $decoder:ident $names:tt $default:expr) => { $table.or(section!(@key $names), $decoder, || $default) };
     (@take $table:ident $decoder:ident $names:tt) => { $table.required(section!(@key $names), $decoder) };
-    (@require $required:ident $key:ident $default:expr) => {};
-    (@require $required:ident $key:ident) => { $required.push($key) };
+    (@required $names:tt $default:expr) => { None };
+    (@required $names:tt) => { Some(section!(@key $names)) };
 }
 
 /// Declares a closed set of words: the enum, its decoder and its schema.

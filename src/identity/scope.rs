@@ -25,7 +25,7 @@ impl Scope {
 
     /// Whether holding `self` is enough where `wanted` is asked for. A wildcard covers one side of the colon; a bare
     /// `*` covers nothing, it is reserved.
-    pub fn covers(&self, wanted: &Scope) -> bool {
+    pub fn covers(&self, wanted: &Self) -> bool {
         if self == wanted {
             return true;
         }

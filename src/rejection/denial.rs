@@ -103,6 +103,10 @@ denials! {
 impl Denial {
     /// Words for the client beyond what the contract writes for the class: only about the client's own input, never
     /// about a check.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "silence is the safe default: a new reason says nothing until someone decides otherwise"
+    )]
     pub fn public(&self) -> Option<String> {
         match self {
             Self::FieldInvalid { field, reason } => Some(format!("{field} {reason}")),
@@ -114,10 +118,6 @@ impl Denial {
             Self::HostMissing | Self::HostMalformed => Some("invalid host".to_owned()),
             Self::BodyBroken => Some("the body is incomplete".to_owned()),
             Self::NoRoute | Self::HostUnknown { .. } => Some("not found".to_owned()),
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "silence is the safe default: a new reason says nothing until someone decides otherwise"
-            )]
             _ => None,
         }
     }
