@@ -10,3 +10,5 @@ mod config;
 mod identity;
 mod observe;
 mod rejection;
+
+mod store;
