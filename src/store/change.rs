@@ -71,7 +71,7 @@ pub struct Session {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WriteError {
     /// Nothing was written, the audit event neither.
-    #[error("there already is an {what}")]
+    #[error("there already is one: {what}")]
     Conflict { what: &'static str },
     /// Nothing was written, the audit event neither.
     #[error("there is no such {what}")]

@@ -245,3 +245,92 @@ impl<K: Hash + Eq + Clone, V: Clone> FromIterator<(K, V)> for Shards<K, V> {
 
 /// One for each value of the byte that picks the shard.
 const SHARDS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{KeyId, Networks, ScopeSet};
+
+    fn key(id: &str, secret: &str) -> ApiKey {
+        ApiKey {
+            id: KeyId::new(id),
+            realm: "main".into(),
+            owner: AccountId::new("u1"),
+            name: String::new(),
+            scopes: ScopeSet::default(),
+            tenants: Vec::new(),
+            allowed_ips: Networks::default(),
+            environment: "live".into(),
+            digest: Digest::of(secret),
+            created_at: Timestamp(0),
+            expires_at: None,
+            revoked_at: None,
+        }
+    }
+
+    fn image(key: ApiKey) -> Image {
+        Image::Key { realm: key.realm.clone(), id: key.id.0.clone(), key: Some(Arc::new(key)) }
+    }
+
+    #[test]
+    fn a_key_whose_secret_changed_is_no_longer_found_by_the_old_one() {
+        let directory = Directory::default();
+        directory.show(image(key("k1", "old")));
+        directory.show(image(key("k1", "new")));
+        assert!(directory.key_by_digest("main", &Digest::of("old")).is_none());
+        assert_eq!(directory.key_by_digest("main", &Digest::of("new")).unwrap().id.as_str(), "k1");
+        directory.show(Image::Key { realm: "main".into(), id: "k1".into(), key: None });
+        assert!(directory.key("main", "k1").is_none());
+        assert!(directory.key_by_digest("main", &Digest::of("new")).is_none());
+    }
+
+    #[test]
+    fn records_are_shown_in_their_realm_only() {
+        let directory = Directory::default();
+        directory.show(image(key("k1", "secret")));
+        assert!(directory.key("main", "k1").is_some());
+        assert!(directory.key("other", "k1").is_none());
+        assert!(directory.key_by_digest("other", &Digest::of("secret")).is_none());
+    }
+
+    #[test]
+    fn replacing_leaves_nothing_of_before() {
+        let directory = Directory::default();
+        directory.show(image(key("k1", "one")));
+        directory.replace(vec![image(key("k2", "two"))]);
+        assert!(directory.key("main", "k1").is_none());
+        assert!(directory.key_by_digest("main", &Digest::of("one")).is_none());
+        assert_eq!(directory.key_by_digest("main", &Digest::of("two")).unwrap().id.as_str(), "k2");
+    }
+
+    #[test]
+    fn dead_keys_stay_for_thirty_days_and_ended_sessions_until_they_would_have_expired() {
+        let (directory, died_at) = (Directory::default(), Timestamp(1_000));
+        directory.show(image(ApiKey { revoked_at: Some(died_at), ..key("revoked", "1") }));
+        directory.show(image(ApiKey { expires_at: Some(died_at), ..key("expired", "2") }));
+        directory.show(image(key("alive", "3")));
+        let ended = Some(EndedSession { expires_at: died_at });
+        directory.show(Image::Session { realm: "main".into(), id: "s1".into(), ended });
+        let shown = |directory: &Directory| {
+            let keys = ["revoked", "expired", "alive"].map(|id| directory.key("main", id).is_some());
+            let digests = ["1", "2", "3"].map(|secret| directory.key_by_digest("main", &Digest::of(secret)).is_some());
+            (keys, digests, directory.session_ended("main", "s1"))
+        };
+        directory.prune(Timestamp(999));
+        assert_eq!(shown(&directory), ([true; 3], [true; 3], true));
+        directory.prune(died_at.plus(DEAD_KEYS_STAY).minus(Duration::from_millis(1)));
+        assert_eq!(shown(&directory), ([true; 3], [true; 3], false));
+        directory.prune(died_at.plus(DEAD_KEYS_STAY));
+        assert_eq!(shown(&directory), ([false, false, true], [false, false, true], false));
+    }
+
+    #[test]
+    fn a_full_load_finds_what_single_writes_would() {
+        let loaded: Shards<Arc<str>, usize> = (0..5000).map(|number| (number.to_string().into(), number)).collect();
+        assert_eq!(loaded.len(), 5000);
+        assert!((0..5000).all(|number| loaded.find(number.to_string().as_str()) == Some(number)));
+        assert_eq!(loaded.find("5000"), None);
+        loaded.retain(|_, number| *number < 10);
+        assert_eq!(loaded.entries().count(), 10);
+    }
+}

@@ -95,7 +95,7 @@ impl Writer {
                 }
             }
             Err(failure) => {
-                let waiting = std::iter::from_fn(|| jobs.try_recv().ok()).map(|job| job.answer);
+                let waiting = (0..jobs.len()).map_while(|_| jobs.try_recv().ok()).map(|job| job.answer);
                 for answer in answers.into_iter().chain(waiting) {
                     let _ = answer.send(Err(WriteError::Unavailable(failure.clone())));
                 }
