@@ -2,12 +2,14 @@
 //!
 //! The text is portable: `$1`, `RETURNING`, `ON CONFLICT`, no functions of one database.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 
 use crate::clock::Timestamp;
-use crate::identity::{Account, ApiKey, Secret, Status, canonical_login};
+use crate::identity::{Account, ApiKey, Membership, Secret, Status, canonical_login};
 use crate::observe::AuditEvent;
 use crate::rejection::Failure;
 use crate::store::change::{Change, Record, Session, WriteError};
@@ -140,7 +142,7 @@ async fn add_account(connection: &mut SqliteConnection, account: &Account, passw
          roles, tenants, attributes, password, created_at, sessions_valid_from)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING",
     );
-    let membership = |one: &crate::identity::Membership| json!({ "tenant": &*one.tenant, "role": &*one.role });
+    let membership = |one: &Membership| json!({ "tenant": &*one.tenant, "role": &*one.role });
     let insert = insert.bind(&*account.realm).bind(account.id.as_str()).bind(&account.username).bind(&canonical);
     let insert = insert.bind(&account.email).bind(account.email.as_deref().map(canonical_login));
     let insert = insert.bind(&account.display_name).bind(account.status.as_str()).bind(list(&account.roles));
@@ -211,7 +213,7 @@ fn owner_missing(fault: Fault) -> Fault {
     }
 }
 
-fn list(names: &[std::sync::Arc<str>]) -> String {
+fn list(names: &[Arc<str>]) -> String {
     names.iter().map(|name| json!(&**name)).collect::<Value>().to_string()
 }
 
