@@ -10,3 +10,7 @@ mod config;
 mod identity;
 mod observe;
 mod rejection;
+
+mod limiter;
+mod password;
+mod token;
