@@ -90,7 +90,7 @@ fn sliding_window(cell: Cell, now: Tick, rule: &Rule) -> (Decision, Cell) {
     let limit = rule.quota.count.max(1);
     let (full, old) = (wide(limit) * u128::from(width), wide(cell.before) * u128::from(left));
     let weight = |used: u32| old + wide(used) * u128::from(width);
-    let allowed = weight(cell.used.saturating_add(1)) <= full;
+    let allowed = cell.used < limit && weight(cell.used.saturating_add(1)) <= full;
     if allowed {
         cell.used += 1;
     }

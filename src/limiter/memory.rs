@@ -47,25 +47,13 @@ impl Memory {
     }
 
     pub fn spend(&self, rule: &Rule, key: CellKey, now: Tick) -> Decision {
-        let slot = slot(rule, key);
-        let mut shard = self.shard(slot);
-        if shard.cells.contains_key(&slot) || shard.has_room(self.capacity, now) {
-            return shard.spend(rule, slot, now);
-        }
-        drop(shard);
-        let shared = self::slot(rule, CellKey::shared(&rule.bucket));
-        self.shard(shared).spend(rule, shared, now)
+        let (mut shard, slot) = self.place(rule, key, now);
+        shard.spend(rule, slot, now)
     }
 
     pub fn peek(&self, rule: &Rule, key: CellKey, now: Tick) -> Decision {
-        let slot = slot(rule, key);
-        let mut shard = self.shard(slot);
-        if shard.cells.contains_key(&slot) || shard.has_room(self.capacity, now) {
-            return shard.peek(rule, slot, now);
-        }
-        drop(shard);
-        let shared = self::slot(rule, CellKey::shared(&rule.bucket));
-        self.shard(shared).peek(rule, shared, now)
+        let (shard, slot) = self.place(rule, key, now);
+        shard.peek(rule, slot, now)
     }
 
     /// What went to a shared cell is not given back: whose it was is not known, and less is safe.
@@ -77,8 +65,21 @@ impl Memory {
     }
 
     /// How many cells there are, for metrics. Takes every lock in turn.
-    pub fn len(&self) -> usize {
+    pub fn cells(&self) -> usize {
         std::iter::once(&self.first).chain(&self.others).map(|shard| lock(shard).cells.len()).sum()
+    }
+
+    /// Where a spending goes: to the caller's own cell, or, where none may be made, to the one that its bucket shares.
+    fn place(&self, rule: &Rule, key: CellKey, now: Tick) -> (MutexGuard<'_, Shard>, u128) {
+        let own = slot(rule, key);
+        let mut shard = self.shard(own);
+        if shard.cells.contains_key(&own) || shard.has_room(self.capacity, now) {
+            return (shard, own);
+        }
+        // Two locks at once could wait for each other.
+        drop(shard);
+        let common = slot(rule, CellKey::shared(&rule.bucket));
+        (self.shard(common), common)
     }
 
     fn shard(&self, slot: u128) -> MutexGuard<'_, Shard> {
@@ -193,7 +194,7 @@ mod tests {
         let memory = Memory::new(100);
         let rule = rule("r", Algorithm::Gcra, 2, 1);
         memory.refund(&rule, key(&rule, "a"), Tick(0));
-        assert_eq!(memory.len(), 0);
+        assert_eq!(memory.cells(), 0);
     }
 
     #[test]
@@ -208,7 +209,7 @@ mod tests {
         };
         // 99 cells of their own, and five from the shared one.
         assert_eq!(flood(0), 99 + 5);
-        assert_eq!(memory.len(), 100 + 1);
+        assert_eq!(memory.cells(), 100 + 1);
         assert!(!memory.spend(&rule, key(&rule, "victim"), Tick(2)).allowed);
         let (peeked, spent) = (memory.peek(&rule, key(&rule, "new"), Tick(2)), memory.spend(&rule, key(&rule, "new"), Tick(2)));
         assert_eq!((peeked.allowed, spent.allowed), (false, false));
@@ -223,7 +224,7 @@ mod tests {
         }
         assert!(!memory.spend(&rule, key(&rule, "new"), Tick(60 * SECOND - 1)).allowed);
         assert!(memory.spend(&rule, key(&rule, "new"), Tick(60 * SECOND + 1)).allowed);
-        assert_eq!(memory.len(), 1);
+        assert_eq!(memory.cells(), 1);
     }
 
     #[test]

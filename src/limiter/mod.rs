@@ -62,7 +62,8 @@ impl Limiter {
     }
 
     /// Takes one allowed spending back. `spent_at` is the tick that was given to [`Limiter::spend`], so that a spending
-    /// whose window is over gives nothing to the window that follows.
+    /// whose window is over gives nothing to the window that follows. GCRA keeps one number and cannot tell spendings
+    /// apart: it gives one step back unless all that was spent is forgotten already.
     pub fn refund(&self, rule: &Rule, key: CellKey, spent_at: Tick) {
         match self {
             Self::Memory(memory) => memory.refund(rule, key, spent_at),

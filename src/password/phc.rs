@@ -44,8 +44,8 @@ impl Stored {
     pub fn matches(&self, password: &Secret) -> bool {
         let mut found = Zeroizing::new(vec![0; self.output.len()]);
         let hasher = Argon2::new(self.algorithm, self.version, self.params.clone());
-        let hashed = hasher.hash_password_into(password.expose().as_bytes(), &self.salt, &mut found);
-        hashed.is_ok() && verify_slices_are_equal(&found, self.output.as_bytes()).is_ok()
+        let done = hasher.hash_password_into(password.expose().as_bytes(), &self.salt, &mut found);
+        done.is_ok() && verify_slices_are_equal(&found, self.output.as_bytes()).is_ok()
     }
 
     pub fn is_outdated(&self) -> bool {
@@ -117,8 +117,11 @@ pub mod tests {
         for (m, t, p) in [(64, 2, 1), (19_456, 1, 1), (19_456, 2, 2), (19_457, 2, 1)] {
             assert!(parse(&with_parameters("pw", m, t, p)).unwrap().is_outdated(), "m={m},t={t},p={p}");
         }
-        let weaker = with_parameters("pw", 64, 1, 1).replace("argon2id", "argon2i");
-        assert!(parse(&weaker).unwrap().is_outdated());
+        let current = with_parameters("pw", 19_456, 2, 1);
+        assert!(!parse(&current).unwrap().is_outdated());
+        for weaker in [current.replace("argon2id", "argon2i"), current.replace("v=19", "v=16"), current.replace("$v=19", "")] {
+            assert!(parse(&weaker).unwrap().is_outdated(), "{weaker}");
+        }
     }
 
     #[test]
