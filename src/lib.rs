@@ -6,6 +6,7 @@
 mod clock;
 mod random;
 
+mod admin;
 mod config;
 mod identity;
 mod observe;

@@ -1,5 +1,28 @@
 //! What operators see: the access log, metrics, audit events and health.
 
+mod access_log;
 mod audit;
+mod colour;
+mod diagnostics;
+mod health;
+mod histogram;
+mod lines;
+mod metrics;
+mod record;
+mod refusals;
+mod shard;
 
+pub use access_log::AccessLog;
 pub use audit::{AuditAction, AuditEvent};
+pub use colour::Colour;
+pub use diagnostics::{Diagnostics, DiagnosticsError};
+pub use health::Health;
+pub use metrics::{Metrics, RouteMetrics};
+pub use record::{Record, Verdict};
+pub use refusals::RecentRefusals;
+
+/// For the tests of the modules below.
+#[cfg(test)]
+pub mod tests {
+    pub use super::record::tests::refused;
+}
