@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::observe::tests::refused;
@@ -14,7 +14,7 @@ struct Running {
     address: SocketAddr,
     state: AdminState,
     stop: watch::Sender<bool>,
-    served: JoinHandle<io::Result<()>>,
+    server: JoinSet<io::Result<()>>,
 }
 
 struct Answer {
@@ -44,8 +44,9 @@ impl Running {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, shutdown) = watch::channel(false);
-        let served = tokio::spawn(serve(listener, state.clone(), shutdown));
-        Self { address, state, stop, served }
+        let mut server = JoinSet::new();
+        server.spawn(serve(listener, state.clone(), shutdown));
+        Self { address, state, stop, server }
     }
 
     async fn send(&self, request: &str) -> Answer {
@@ -56,6 +57,11 @@ impl Running {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    async fn stop(&mut self) {
+        self.stop.send(true).unwrap();
+        self.server.join_next().await.unwrap().unwrap().unwrap();
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -174,18 +180,16 @@ async fn every_endpoint_and_the_fallback_refuse_a_rebound_name_and_a_foreign_pag
 
 #[tokio::test]
 async fn shutdown_ends_the_server() {
-    let admin = Running::start();
+    let mut admin = Running::start();
     assert_eq!(admin.get("/healthz").await.status, 200);
-    admin.stop.send(true).unwrap();
-    admin.served.await.unwrap().unwrap();
+    admin.stop().await;
     assert_eq!(TcpStream::connect(admin.address).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unfinished_request_does_not_hold_up_the_end() {
-    let admin = Running::start();
+    let mut admin = Running::start();
     let mut stream = TcpStream::connect(admin.address).await.unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: local").await.unwrap();
-    admin.stop.send(true).unwrap();
-    admin.served.await.unwrap().unwrap();
+    admin.stop().await;
 }

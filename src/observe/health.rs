@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Whether a condition holds, and if not, the reason, for operators.
+pub type Condition = Result<(), String>;
+
 /// A cheap clone of the registry of conditions. Ready when every condition that was ever set holds.
 #[derive(Clone, Default)]
 pub struct Health {
-    conditions: Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>,
+    conditions: Arc<Mutex<BTreeMap<&'static str, Condition>>>,
 }
 
 impl Health {
-    /// Says whether a condition holds, and if not, the reason, for operators. A part that has yet to start sets its
-    /// condition to an error first.
-    pub fn set(&self, name: &'static str, condition: Result<(), String>) {
+    /// Says how it stands with a condition. A part that has yet to start sets its condition to an error first.
+    pub fn set(&self, name: &'static str, condition: Condition) {
         self.conditions.lock().unwrap_or_else(PoisonError::into_inner).insert(name, condition);
     }
 
@@ -22,7 +24,7 @@ impl Health {
     }
 
     /// Whether all conditions hold, and each of them in the order of their names.
-    pub fn report(&self) -> (bool, Vec<(&'static str, Result<(), String>)>) {
+    pub fn report(&self) -> (bool, Vec<(&'static str, Condition)>) {
         let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
         let ready = conditions.values().all(Result::is_ok);
         (ready, conditions.iter().map(|(name, condition)| (*name, condition.clone())).collect())

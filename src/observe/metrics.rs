@@ -20,9 +20,12 @@ use crate::rejection::Rejection;
 /// A cheap clone.
 #[derive(Clone, Default)]
 pub struct Metrics {
-    routes: Arc<Mutex<BTreeMap<(String, String), Arc<RouteMetrics>>>>,
+    routes: Arc<Mutex<Routes>>,
     readings: Arc<Mutex<BTreeMap<&'static str, Reading>>>,
 }
+
+/// By API and route, in the order in which they are rendered.
+type Routes = BTreeMap<(String, String), Arc<RouteMetrics>>;
 
 /// What is counted for one route. Recording takes no lock.
 pub struct RouteMetrics {
