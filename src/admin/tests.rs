@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::observe::tests::refused;
+use crate::observe::samples::refused;
 
 struct Running {
     address: SocketAddr,
@@ -192,4 +192,5 @@ async fn an_unfinished_request_does_not_hold_up_the_end() {
     let mut stream = TcpStream::connect(admin.address).await.unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: local").await.unwrap();
     admin.stop().await;
+    assert!(admin.server.is_empty());
 }

@@ -64,8 +64,7 @@ impl AccessLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::lines::tests::Kept;
-    use crate::observe::record::tests::refused;
+    use crate::observe::samples::{Kept, refused};
 
     fn written(format: AccessFormat) -> String {
         let kept = Kept::default();

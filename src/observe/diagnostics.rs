@@ -118,7 +118,7 @@ const LINE_BYTES: usize = 16 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::lines::tests::Kept;
+    use crate::observe::samples::Kept;
 
     fn logged(level: Level, rust_log: Option<&str>, speak: impl FnOnce()) -> String {
         let kept = Kept::default();

@@ -156,31 +156,11 @@ const GATHER: Duration = Duration::from_millis(1);
 const RETRY: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
+    use crate::observe::samples::Kept;
 
     const LONG: Duration = Duration::from_secs(30);
-
-    /// A sink that keeps what it is given.
-    #[derive(Clone, Default)]
-    pub struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl Kept {
-        pub fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
-    }
-
-    impl Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// A full pipe: says that a write has begun, then blocks until the test drops its end.
     struct Blocked {

@@ -10,6 +10,8 @@ mod lines;
 mod metrics;
 mod record;
 mod refusals;
+#[cfg(test)]
+pub mod samples;
 mod shard;
 
 pub use access_log::AccessLog;
@@ -20,9 +22,3 @@ pub use health::Health;
 pub use metrics::{Metrics, RouteMetrics};
 pub use record::{Record, Verdict};
 pub use refusals::RecentRefusals;
-
-/// For the tests of the modules below.
-#[cfg(test)]
-pub mod tests {
-    pub use super::record::tests::refused;
-}

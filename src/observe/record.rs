@@ -272,39 +272,11 @@ const PATH_BYTES: usize = 2048;
 const DETAIL_BYTES: usize = 1024;
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
+    use crate::observe::samples::refused;
     use proptest::prelude::*;
     use serde_json::Value;
-
-    pub fn refused(request_id: &str) -> Record {
-        Record {
-            at: Timestamp(1_710_583_200_250),
-            request_id: request_id.to_owned(),
-            verdict: Verdict::Refused,
-            stage: Some("authenticate"),
-            reason: Some("key_revoked"),
-            detail: Some("the key key-abc was revoked".to_owned()),
-            listener: "public".into(),
-            api: "jobs".into(),
-            route: "jobs-list".into(),
-            method: Method::GET,
-            host: "api.example.com".to_owned(),
-            path: "/v1/jobs".to_owned(),
-            client_ip: "203.0.113.9".parse().unwrap(),
-            peer: "[::1]:51000".parse().unwrap(),
-            credential: Some("api_key:key-abc".to_owned()),
-            account: None,
-            tenant: None,
-            status: 401,
-            duration_us: 81,
-            upstream: None,
-            upstream_us: None,
-            bytes_in: 0,
-            bytes_out: 52,
-            user_agent: Some("curl/8.5".to_owned()),
-        }
-    }
 
     fn forwarded() -> Record {
         Record {

@@ -40,7 +40,7 @@ const CAPACITY: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::record::tests::refused;
+    use crate::observe::samples::refused;
 
     #[test]
     fn the_oldest_record_gives_way_to_the_4097th() {
