@@ -1,0 +1,155 @@
+//! What the admin listener answers. All of it is in [`ENDPOINTS`].
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Json, Path, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+
+use crate::admin::{AdminState, guard};
+use crate::observe::Metrics;
+
+/// One row of the table.
+pub struct Endpoint {
+    pub method: &'static str,
+    pub path: &'static str,
+    /// What it is for, for people.
+    pub purpose: &'static str,
+    handler: fn() -> MethodRouter<Admin>,
+}
+
+/// Every endpoint of the admin listener. None of them changes anything.
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { method: "GET", path: "/healthz", purpose: "200 as long as the process lives", handler: || get(live) },
+    Endpoint {
+        method: "GET",
+        path: "/readyz",
+        purpose: "200 when the gateway takes traffic, else 503 and why not",
+        handler: || get(ready),
+    },
+    Endpoint {
+        method: "GET",
+        path: "/metrics",
+        purpose: "numbers for Prometheus, as OpenMetrics text",
+        handler: || get(metrics),
+    },
+    Endpoint {
+        method: "POST",
+        path: "/explain",
+        purpose: "what would become of a request, step by step; spends nothing",
+        handler: || post(explain),
+    },
+    Endpoint {
+        method: "GET",
+        path: "/requests/{id}",
+        purpose: "why a recent request was not served, by its request id",
+        handler: || get(refusal),
+    },
+];
+
+/// The state of one listener.
+#[derive(Clone)]
+pub struct Admin {
+    pub state: AdminState,
+    pub bound: std::net::SocketAddr,
+}
+
+pub fn router(admin: Admin) -> Router {
+    let empty: Router<Admin> = Router::new();
+    ENDPOINTS
+        .iter()
+        .fold(empty, |router, endpoint| router.route(endpoint.path, (endpoint.handler)()))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(EXPLAIN_BODY_BYTES))
+        .layer(from_fn_with_state(admin.clone(), around))
+        .with_state(admin)
+}
+
+/// The guard before, and the fields that every answer has after.
+async fn around(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let mut response = match guard::judge(admin.bound, request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(why) => error(StatusCode::FORBIDDEN, "host_refused", why),
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // One request per connection, because a connection has an end (socket.rs) that must not cut a later request short.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+async fn live() -> &'static str {
+    "ok"
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    let (ready, conditions) = admin.state.health.report();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let conditions: Map<String, Value> = conditions
+        .into_iter()
+        .map(|(name, condition)| {
+            let value = match condition {
+                Ok(()) => json!({ "ready": true }),
+                Err(reason) => json!({ "ready": false, "reason": reason }),
+            };
+            (name.to_owned(), value)
+        })
+        .collect();
+    (status, Json(json!({ "ready": ready, "conditions": conditions }))).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match admin.state.metrics.render() {
+        Ok(page) => ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], page).into_response(),
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a metric cannot be written as text"),
+    }
+}
+
+async fn explain(State(admin): State<Admin>, body: Result<Json<Value>, JsonRejection>) -> Response {
+    // The body may describe a request with a credential: it is handed on, and neither logged nor sent back.
+    let description = match body {
+        Ok(Json(description)) => description,
+        Err(rejection) => return error(rejection.status(), "invalid_body", &rejection.body_text()),
+    };
+    match timeout(EXPLAIN_TIME, (admin.state.explain)(description)).await {
+        Ok(Ok(steps)) => Json(steps).into_response(),
+        Ok(Err(why)) => error(StatusCode::UNPROCESSABLE_ENTITY, "not_explainable", &why),
+        Err(_) => error(StatusCode::GATEWAY_TIMEOUT, "timeout", "the steps were not found in time"),
+    }
+}
+
+async fn refusal(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    match admin.state.refusals.find(&id) {
+        Some(record) => ([(CONTENT_TYPE, "application/json")], record).into_response(),
+        None => error(
+            StatusCode::NOT_FOUND,
+            "request_unknown",
+            "no request with this id was refused or failed lately; it was served, is long past, or went to another process",
+        ),
+    }
+}
+
+async fn unknown() -> Response {
+    let paths: Vec<&str> = ENDPOINTS.iter().map(|endpoint| endpoint.path).collect();
+    error(StatusCode::NOT_FOUND, "not_found", &format!("there are {}", paths.join(", ")))
+}
+
+async fn wrong_method() -> Response {
+    error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "see the Allow field")
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response {
+    (status, Json(json!({ "error": code, "message": message }))).into_response()
+}
+
+const EXPLAIN_BODY_BYTES: usize = 256 << 10;
+const EXPLAIN_TIME: Duration = Duration::from_secs(10);

@@ -1,0 +1,163 @@
+//! The diagnostic log: what the gateway has to say of itself, on stderr, for people. Requests are the access log's.
+//!
+//! It goes through the same kind of queue as the access log: stderr is often the same pipe, and a worker that warns must
+//! not wait for its reader.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::SetGlobalDefaultError;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+
+use crate::config::Level;
+use crate::observe::Colour;
+use crate::observe::lines::Lines;
+
+/// Keeps the diagnostic log running; dropping it writes what is queued, for at most one second.
+pub struct Diagnostics {
+    lines: Lines,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DiagnosticsError {
+    #[error("RUST_LOG is `{text}`, which is no list like `info,hyper=warn`: {source}")]
+    Filter { text: String, source: ParseError },
+    #[error("the diagnostic log gets no thread: {0}")]
+    Thread(#[from] io::Error),
+    #[error("the diagnostic log is set up twice")]
+    Twice(#[from] SetGlobalDefaultError),
+}
+
+impl Diagnostics {
+    /// Sets the process's log up, once. `rust_log` is the variable RUST_LOG, which wins over `level`.
+    ///
+    /// # Errors
+    /// When `rust_log` cannot be read, the system gives no thread, or it is the second call.
+    pub fn start(
+        level: Level,
+        rust_log: Option<&str>,
+        colour: Colour,
+        sink: Box<dyn Write + Send>,
+    ) -> Result<Self, DiagnosticsError> {
+        let filter = filter(level, rust_log)?;
+        let lines = Lines::start("diagnostics", sink)?;
+        tracing::subscriber::set_global_default(subscriber(filter, colour, lines.clone()))?;
+        Ok(Self { lines })
+    }
+
+    /// Lines that were not written because the reader is slow or gone, since the start.
+    pub fn dropped(&self) -> u64 {
+        self.lines.dropped()
+    }
+}
+
+impl Drop for Diagnostics {
+    fn drop(&mut self) {
+        self.lines.close(Duration::from_secs(1));
+    }
+}
+
+fn subscriber(filter: Targets, colour: Colour, lines: Lines) -> impl tracing::Subscriber + Send + Sync {
+    let layer = tracing_subscriber::fmt::layer().compact().with_ansi(colour == Colour::Ansi).with_writer(ToLines(lines));
+    tracing_subscriber::registry().with(layer.with_filter(filter))
+}
+
+/// The level holds for our own messages; the libraries below speak up from warnings on.
+fn filter(level: Level, rust_log: Option<&str>) -> Result<Targets, DiagnosticsError> {
+    match rust_log {
+        Some(text) if !text.trim().is_empty() => {
+            text.parse().map_err(|source| DiagnosticsError::Filter { text: text.to_owned(), source })
+        }
+        Some(_) | None => {
+            let own = level_filter(level);
+            Ok(Targets::new().with_default(own.min(LevelFilter::WARN)).with_target(env!("CARGO_PKG_NAME"), own))
+        }
+    }
+}
+
+fn level_filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    }
+}
+
+struct ToLines(Lines);
+
+/// The formatter writes an event in one piece.
+struct Event<'a>(&'a Lines);
+
+impl<'a> MakeWriter<'a> for ToLines {
+    type Writer = Event<'a>;
+
+    fn make_writer(&'a self) -> Event<'a> {
+        Event(&self.0)
+    }
+}
+
+impl Write for Event<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let shown = bytes.get(..LINE_BYTES).unwrap_or(bytes);
+        self.0.push(String::from_utf8_lossy(shown).trim_end_matches('\n').to_owned());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+const LINE_BYTES: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::samples::Kept;
+
+    fn logged(level: Level, rust_log: Option<&str>, speak: impl FnOnce()) -> String {
+        let kept = Kept::default();
+        let lines = Lines::start("test", Box::new(kept.clone())).unwrap();
+        let subscriber = subscriber(filter(level, rust_log).unwrap(), Colour::Plain, lines.clone());
+        tracing::subscriber::with_default(subscriber, speak);
+        assert!(lines.close(Duration::from_secs(30)));
+        kept.text()
+    }
+
+    fn speak() {
+        tracing::info!(listener.name = "public", "listening on\x1b[2J all");
+        tracing::debug!("details");
+        tracing::info!(target: "hyper", "a library's news");
+        tracing::warn!(target: "hyper", "a library's warning");
+    }
+
+    /// The lines without their time.
+    fn messages(text: &str) -> Vec<&str> {
+        text.lines().map(|line| line.split_once(' ').unwrap().1.trim_start()).collect()
+    }
+
+    #[test]
+    fn the_level_is_for_our_own_messages_and_libraries_only_warn() {
+        let own = r#"INFO gateward::observe::diagnostics::tests: listening on\x1b[2J all listener.name="public""#;
+        assert_eq!(messages(&logged(Level::Info, None, speak)), [own, "WARN hyper: a library's warning"]);
+        assert_eq!(messages(&logged(Level::Info, Some(""), speak)).len(), 2);
+        assert_eq!(logged(Level::Error, None, speak), "");
+    }
+
+    #[test]
+    fn rust_log_wins_over_the_level() {
+        let text = logged(Level::Error, Some("off,hyper=info"), speak);
+        assert_eq!(messages(&text), ["INFO hyper: a library's news", "WARN hyper: a library's warning"]);
+    }
+
+    #[test]
+    fn a_rust_log_that_cannot_be_read_is_an_error_that_shows_it() {
+        let error = filter(Level::Info, Some("hyper=loud")).unwrap_err();
+        assert!(error.to_string().starts_with("RUST_LOG is `hyper=loud`, which is no list like"), "{error}");
+    }
+}
