@@ -7,6 +7,8 @@ pub mod value;
 mod api;
 mod limit;
 mod listener;
+mod path;
+mod section;
 mod server;
 mod upstream;
 
