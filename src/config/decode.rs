@@ -2,14 +2,13 @@
 //!
 //! A table is declared once, with [`section!`].
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use crate::config::interpolate::interpolate;
 use crate::config::report::{Located, Place, Report, shorten};
 pub(crate) use crate::config::section::{section, words};
 
@@ -86,7 +85,7 @@ impl<'a> Decoder<'a> {
             return Some(text.to_owned());
         }
         let place = self.place(node);
-        self.interpolate(text).map_err(|message| self.report.error(place, message)).ok()
+        interpolate(text, self.folder, self.environment).map_err(|message| self.report.error(place, message)).ok()
     }
 
     /// A string without replacement: templates and patterns have braces of their own.
@@ -117,37 +116,6 @@ impl<'a> Decoder<'a> {
     pub fn located<T: Decode>(&mut self, node: &Node<'_>) -> Option<Located<T>> {
         let place = self.place(node);
         T::decode(node, self).map(|value| Located::new(value, place))
-    }
-
-    fn interpolate(&self, text: &str) -> Result<String, String> {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("${") {
-            let (name, tail) = after.split_once('}').ok_or("`${` without its `}`")?;
-            out.push_str(before);
-            out.push_str(&self.lookup(name)?);
-            rest = tail;
-        }
-        out.push_str(rest);
-        Ok(out)
-    }
-
-    fn lookup(&self, name: &str) -> Result<String, String> {
-        let value = match name.split_once(':') {
-            Some(("env", variable)) => {
-                (self.environment)(variable).ok_or_else(|| format!("the environment variable `{variable}` is not set"))?
-            }
-            Some(("file", path)) => {
-                let path = self.folder.join(path);
-                let text = read_value(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-                text.trim_end_matches(['\n', '\r']).to_owned()
-            }
-            _ => return Err(format!("`${{{name}}}` is neither `${{env:NAME}}` nor `${{file:PATH}}`")),
-        };
-        match value.contains(['\n', '\r', '\0']) {
-            true => Err(format!("the value of `${{{name}}}` has more than one line")),
-            false => Ok(value),
-        }
     }
 }
 
@@ -246,19 +214,6 @@ impl Node<'_> {
     }
 }
 
-/// Reads a file that holds one value.
-fn read_value(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_VALUE_BYTES + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > MAX_VALUE_BYTES {
-        true => Err(io::Error::other(format!("it has more than {MAX_VALUE_BYTES} bytes"))),
-        false => Ok(text),
-    }
-}
-
-/// The most that `${file:PATH}` may bring in.
-const MAX_VALUE_BYTES: u64 = 64 << 10;
-
 fn nodes<'t>(items: &'t DeArray<'t>) -> Vec<Node<'t>> {
     items.iter().map(|value| Node { value }).collect()
 }
@@ -332,16 +287,19 @@ impl Decode for PathBuf {
 impl<T: Decode> Decode for Vec<T> {
     fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
         let items = decoder.array(node, "an array")?;
-        let mut decoded = Vec::with_capacity(items.len());
-        // Each item has its own error; the others still count.
+        let (mut decoded, mut whole) = (Vec::with_capacity(items.len()), true);
+        // Each item has its own error. Tables that are right still count when others are wrong.
         for item in &items {
-            match (T::decode(item, decoder), item.name()) {
-                (Some(value), _) => decoded.push(value),
-                (None, Some(name)) => decoder.report.drop_name(name),
-                (None, None) => {}
+            if let Some(value) = T::decode(item, decoder) {
+                decoded.push(value);
+                continue;
+            }
+            whole &= item.value.get_ref().is_table();
+            if let Some(name) = item.name() {
+                decoder.report.drop_name(name);
             }
         }
-        Some(decoded)
+        whole.then_some(decoded)
     }
 
     fn schema() -> Value {
@@ -382,10 +340,12 @@ impl<T> Default for Named<T> {
 impl<T: Decode> Decode for Named<T> {
     fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
         let mut table = decoder.table(node, "a table")?;
-        let entry = |(key, place, node): (&str, _, Node<'_>)| {
-            T::decode(&node, decoder).map(|value| (Located::new(key.to_owned(), place), value))
-        };
-        Some(Self(table.rest().into_iter().filter_map(entry).collect()))
+        let entries: Vec<Option<_>> = table
+            .rest()
+            .into_iter()
+            .map(|(key, place, node)| Some((Located::new(key.to_owned(), place), T::decode(&node, decoder)?)))
+            .collect();
+        entries.into_iter().collect::<Option<Vec<_>>>().map(Self)
     }
 
     fn schema() -> Value {

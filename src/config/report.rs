@@ -121,6 +121,13 @@ impl Report {
         self.written(table, key).unwrap_or(table)
     }
 
+    /// Whether the value of `key` is as the file says; a wrong one stands as its default, from which nothing follows.
+    pub fn is_sound(&self, table: Place, key: &str) -> bool {
+        let Some(value) = self.written(table, key) else { return true };
+        let inside = |place: Place| place.source == value.source && value.start <= place.start && place.end <= value.end;
+        !self.findings.iter().any(|finding| inside(finding.place))
+    }
+
     /// Remembers the name of a section that is left out because of its mistakes. What refers to it is not wrong too.
     pub fn drop_name(&mut self, name: &str) {
         self.dropped.insert(name.to_owned());
@@ -232,6 +239,11 @@ impl fmt::Display for Report {
 impl Place {
     pub fn new(source: usize, span: Range<usize>) -> Self {
         Self { source, start: span.start, end: span.end }
+    }
+
+    /// The empty place where this one starts.
+    pub fn start(&self) -> Self {
+        Self { end: self.start, ..*self }
     }
 
     /// The number that [`Report::add_source`] gave.
