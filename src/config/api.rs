@@ -43,7 +43,9 @@ section! {
         credentials: ApiCredentials = ApiCredentials::default(),
         /// What the upstream learns of the caller.
         identity: ApiIdentity = ApiIdentity::default(),
+        /// Who may call which path.
         "route" routes: Vec<Route> = Vec::new(),
+        /// How many requests, counted by what.
         "limit" limits: Vec<Limit> = Vec::new(),
     }
 }

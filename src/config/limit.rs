@@ -20,6 +20,7 @@ section! {
         quota: Quota,
         /// GCRA only: how many at once.
         burst: u64 = 1,
+        /// How the quota is counted: evenly spread ("gcra"), over two weighted windows, or anew at each full window.
         algorithm: Algorithm = Algorithm::Gcra,
         /// "failures" gives back what a successful request spent.
         count: Count = Count::All,

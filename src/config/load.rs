@@ -89,3 +89,56 @@ fn decode_utf8(bytes: Vec<u8>) -> (String, Option<(usize, String)>) {
 
 /// A thousand routes are about 200 KiB.
 const MAX_BYTES: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a file with these bytes, without the folder's name.
+    fn findings(folder: &Path, name: &str) -> (bool, String) {
+        let mut report = Report::default();
+        let loaded = load(&folder.join(name), &|_| None, &mut report);
+        (loaded.is_some(), report.to_string().replace(&format!("{}/", folder.display()), ""))
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        std::fs::create_dir(path.join("folder.toml")).unwrap();
+        std::fs::write(path.join("latin1.toml"), b"[server]\nworkers = \"\xe9\"\n").unwrap();
+        std::fs::write(path.join("utf16.toml"), b"\xff\xfe[\0").unwrap();
+        std::fs::write(path.join("large.toml"), vec![b'#'; (4 << 20) + 1]).unwrap();
+        for (name, shown) in [
+            ("none.toml", "none.toml: there is no such file\n1 error"),
+            ("folder.toml", "folder.toml: this is a folder, not a file\n1 error"),
+            ("utf16.toml", "utf16.toml: the file is UTF-16: save it as UTF-8\n1 error"),
+            ("large.toml", "large.toml: the file has more than 4 MiB: it is no config\n1 error"),
+            (
+                "latin1.toml",
+                "latin1.toml:2:12: the file is not UTF-8 from here on\n    | workers = \"\u{fffd}\"\n    |            ^\n1 error",
+            ),
+        ] {
+            assert_eq!(findings(path, name), (false, shown.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_windows_line_ends_are_read_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "\u{feff}[[api]]\r\nupstream = \"http://127.0.0.1:9000\"\r\ncontract = \"native\"\r\nhost = 1\r\n";
+        std::fs::write(folder.path().join("windows.toml"), text).unwrap();
+        let (loaded, shown) = findings(folder.path(), "windows.toml");
+        assert!(loaded);
+        assert!(shown.starts_with("windows.toml:4:1: unknown key `host`\n    | host = 1\n    | ^^^^\n"), "{shown}");
+    }
+
+    #[test]
+    fn an_empty_file_is_told_what_a_config_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("empty.toml"), "").unwrap();
+        let (loaded, shown) = findings(folder.path(), "empty.toml");
+        assert!(loaded);
+        assert!(shown.starts_with("empty.toml: there is no `[[api]]`: nothing would be let through\n"), "{shown}");
+    }
+}

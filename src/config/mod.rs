@@ -49,3 +49,6 @@ section! {
         log: Log = Log::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

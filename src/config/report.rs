@@ -88,7 +88,8 @@ impl Report {
 
     /// `what` is no known name: names the allowed ones, and the nearest of them as a guess.
     pub fn unknown<'a>(&mut self, place: Place, what: &str, found: &str, allowed: impl IntoIterator<Item = &'a str>) {
-        let allowed: Vec<&str> = allowed.into_iter().collect();
+        let mut seen = HashSet::new();
+        let allowed: Vec<&str> = allowed.into_iter().filter(|word| seen.insert(*word)).collect();
         let help = match nearest(found, &allowed) {
             Some(guess) => format!("did you mean `{guess}`? allowed: {}", list(&allowed)),
             None if allowed.is_empty() => "none is defined".to_owned(),

@@ -83,7 +83,9 @@ fn check_unique(of_what: &str, names: impl Iterator<Item = (String, Place)>, rep
 /// Names stand in logs, metrics, keys and file names.
 fn check_name(name: &str, place: Place, report: &mut Report) {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
+    if name.is_empty() {
+        report.error(place, "the name is empty");
+    } else if name.len() > 64 || !name.bytes().all(allowed) {
         report.refuse(place, format!("`{name}` is no name"), "expected 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`");
     }
 }
@@ -96,7 +98,7 @@ fn check_addresses(config: &Config, report: &mut Report) {
             report.error(place, format!("`{}` is taken by listener `{name}` on `{address}`", listener.address));
         }
         let admin = config.admin.address;
-        if collide(listener.address, admin) {
+        if collide(listener.address, admin) && report.is_sound(config.admin.place, "address") {
             let why = format!("`{}` is taken by `[admin]` on `{admin}`", listener.address);
             report.error_with_help(place, why, "give one of them another port");
         }

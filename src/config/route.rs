@@ -38,6 +38,7 @@ section! {
         limits: Vec<Located<String>> = Vec::new(),
         /// The largest request body; by default there is no limit.
         max_body: Option<ByteSize> = None,
+        /// How long the upstream may take, where it differs from the upstream's own.
         timeouts: RouteTimeouts = RouteTimeouts::default(),
         /// What the upstream learns, where it differs from the API's.
         identity: RouteIdentity = RouteIdentity::default(),

@@ -1,7 +1,7 @@
 //! Values that cannot be wrong: each is parsed once, with an error that says what was found and what would be right.
 
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -35,9 +35,12 @@ macro_rules! from_text {
 }
 
 from_text!(Duration, "a duration such as \"30s\", \"20ms\", \"1h\" or \"7d\"", parse_duration);
-from_text!(SocketAddr, "an address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"", |text| text
-    .parse()
-    .map_err(|_| format!("`{text}` is no socket address")));
+from_text!(SocketAddr, "an address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"", |text| text.parse().map_err(|_| {
+    match text.parse::<IpAddr>() {
+        Ok(_) => format!("`{text}` has no port"),
+        Err(_) => format!("`{text}` is no address with a port"),
+    }
+}));
 from_text!(IpNet, "a network such as \"10.0.0.0/8\" or a single address", |text| Networks::parse_one(text)
     .ok_or_else(|| format!("`{text}` is no network")));
 from_text!(Scope, "a scope such as \"nodes:read\"", |text| Scope::parse(text).ok_or_else(|| format!("`{text}` is no scope")));
