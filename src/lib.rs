@@ -64,25 +64,22 @@ mod random;
 mod identity;
 mod rejection;
 
-// mod body;      the one body type: streamed, capped, counted
-
 // WHAT WAS ASKED: gateway.toml as typed values.
 mod config;
 
 // What operators see: access log, metrics, audit events, health.
 mod observe;
 
-// mod contract;  HOW AN API SPEAKS: an [[api]] section and its contract file, compiled
-// mod listener;  sockets in, requests out; knows no route
-// mod outbound;  HTTP to the outside, bounded; never on the request path
-// mod counter;   the shared fast store: memory or Redis
-// mod store;     durable state: accounts, sessions, keys, audit
-// mod limiter;   how many more
-// mod password;  Argon2id on a small pool of its own
-// mod token;     JWT, key sets, opaque keys
-// mod sso;       OAuth 2.0, OIDC and SAML as protocols
-// mod issuer;    the endpoints that the gateway answers itself, one operation per file
-// mod pipeline;  THE PATH OF ONE REQUEST
-// mod admin;     operators' API, on a listener of its own
-// mod app;       builds everything in order, stops it in reverse
-// mod cli;       serve, check, explain, user, key and the others
+// HOW AN API SPEAKS: an [[api]] section and its contract file, compiled.
+mod contract;
+
+// Durable state: accounts, sessions, keys, audit.
+mod store;
+
+// How many more; Argon2id on a small pool of its own; JWT and opaque keys.
+mod limiter;
+mod password;
+mod token;
+
+// Operators' endpoints, on a listener of their own.
+mod admin;

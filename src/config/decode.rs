@@ -1,7 +1,6 @@
 //! From a parsed TOML tree to typed values, key by key, so that one pass finds every mistake of a file.
 //!
-//! [`section!`] declares a table once: it makes the struct, its decoder, the list of its keys (for "did you mean") and
-//! its part of the JSON Schema. A new option is one line there.
+//! A table is declared once, with [`section!`].
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,9 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use crate::config::report::{Located, Place, Report};
+use crate::config::interpolate::interpolate;
+use crate::config::report::{Located, Place, Report, shorten};
+pub(crate) use crate::config::section::{section, words};
 
 /// Something that stands in a config or contract file.
 pub trait Decode: Sized {
@@ -18,6 +19,11 @@ pub trait Decode: Sized {
 
     /// JSON Schema (2020-12) of what `decode` accepts.
     fn schema() -> Value;
+
+    /// What a default of this type means in a file that stands in `folder`: paths, like written ones, are relative to it.
+    fn default_in(self, _folder: &Path) -> Self {
+        self
+    }
 }
 
 /// What a decoder needs beside the tree.
@@ -39,6 +45,7 @@ pub struct Table<'t> {
     place: Place,
     entries: Vec<(&'t str, Place, Node<'t>)>,
     asked: Vec<&'static str>,
+    taken: Vec<(&'static str, Place)>,
 }
 
 impl<'a> Decoder<'a> {
@@ -53,6 +60,24 @@ impl<'a> Decoder<'a> {
         None
     }
 
+    fn mismatch_with_help<T>(&mut self, node: &Node<'_>, wanted: &str, help: &str) -> Option<T> {
+        let found = describe(node.value.get_ref());
+        self.report.error_with_help(self.place(node), format!("found {found}, expected {wanted}"), help);
+        None
+    }
+
+    /// Reports a string that the parser of its type does not take.
+    pub fn refuse<T>(&mut self, node: &Node<'_>, why: String, help: &str) -> Option<T> {
+        self.report.refuse(self.place(node), why, help);
+        None
+    }
+
+    /// Reports a word outside a closed set.
+    pub fn unknown<'w, T>(&mut self, node: &Node<'_>, found: &str, allowed: impl IntoIterator<Item = &'w str>) -> Option<T> {
+        self.report.unknown(self.place(node), "value", found, allowed);
+        None
+    }
+
     /// A string with `${env:NAME}` and `${file:PATH}` replaced.
     pub fn string(&mut self, node: &Node<'_>, wanted: &str) -> Option<String> {
         let Some(text) = node.value.get_ref().as_str() else { return self.mismatch(node, wanted) };
@@ -60,7 +85,7 @@ impl<'a> Decoder<'a> {
             return Some(text.to_owned());
         }
         let place = self.place(node);
-        self.interpolate(text).map_err(|message| self.report.error(place, message)).ok()
+        interpolate(text, self.folder, self.environment).map_err(|message| self.report.error(place, message)).ok()
     }
 
     /// A string without replacement: templates and patterns have braces of their own.
@@ -70,13 +95,19 @@ impl<'a> Decoder<'a> {
     }
 
     pub fn array<'t>(&mut self, node: &Node<'t>, wanted: &str) -> Option<Vec<Node<'t>>> {
-        let DeValue::Array(items) = node.value.get_ref() else { return self.mismatch(node, wanted) };
-        Some(nodes(items))
+        match node.value.get_ref() {
+            DeValue::Array(items) => Some(nodes(items)),
+            DeValue::Table(_) => self.mismatch_with_help(node, wanted, "a list of tables has double brackets: `[[…]]`"),
+            _ => self.mismatch_with_help(node, wanted, "a list stands in brackets, also with one item: `[…]`"),
+        }
     }
 
     pub fn table<'t>(&mut self, node: &Node<'t>, wanted: &str) -> Option<Table<'t>> {
-        let DeValue::Table(table) = node.value.get_ref() else { return self.mismatch(node, wanted) };
-        Some(Table::new(table, self.place(node), self.source))
+        match node.value.get_ref() {
+            DeValue::Table(table) => Some(Table::new(table, self.place(node), self.source)),
+            DeValue::Array(_) => self.mismatch_with_help(node, wanted, "there is one of it: `[…]` with single brackets"),
+            _ => self.mismatch(node, wanted),
+        }
     }
 
     /// A decoded value with its place.
@@ -84,44 +115,13 @@ impl<'a> Decoder<'a> {
         let place = self.place(node);
         T::decode(node, self).map(|value| Located::new(value, place))
     }
-
-    fn interpolate(&self, text: &str) -> Result<String, String> {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("${") {
-            let (name, tail) = after.split_once('}').ok_or("`${` without its `}`")?;
-            out.push_str(before);
-            out.push_str(&self.lookup(name)?);
-            rest = tail;
-        }
-        out.push_str(rest);
-        Ok(out)
-    }
-
-    fn lookup(&self, name: &str) -> Result<String, String> {
-        let value = match name.split_once(':') {
-            Some(("env", variable)) => {
-                (self.environment)(variable).ok_or_else(|| format!("the environment variable `{variable}` is not set"))?
-            }
-            Some(("file", path)) => {
-                let path = self.folder.join(path);
-                let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-                text.trim_end_matches(['\n', '\r']).to_owned()
-            }
-            _ => return Err(format!("`${{{name}}}` is neither `${{env:NAME}}` nor `${{file:PATH}}`")),
-        };
-        match value.contains(['\n', '\r', '\0']) {
-            true => Err(format!("the value of `${{{name}}}` has more than one line")),
-            false => Ok(value),
-        }
-    }
 }
 
 impl<'t> Table<'t> {
     fn new(table: &'t DeTable<'t>, place: Place, source: usize) -> Self {
         let entries =
             table.iter().map(|(key, value)| (key.get_ref().as_ref(), Place::new(source, key.span()), Node { value })).collect();
-        Self { place, entries, asked: Vec::new() }
+        Self { place, entries, asked: Vec::new(), taken: Vec::new() }
     }
 
     pub fn place(&self) -> Place {
@@ -132,7 +132,9 @@ impl<'t> Table<'t> {
     pub fn take(&mut self, key: &'static str) -> Option<Node<'t>> {
         self.asked.push(key);
         let at = self.entries.iter().position(|(name, ..)| *name == key)?;
-        Some(self.entries.remove(at).2)
+        let (_, _, node) = self.entries.remove(at);
+        self.taken.push((key, Place::new(self.place.source(), node.value.span())));
+        Some(node)
     }
 
     /// Decodes an optional key: absent is `Some(None)`, wrong is `None`.
@@ -143,15 +145,18 @@ impl<'t> Table<'t> {
         }
     }
 
-    pub fn or<T: Decode>(&mut self, key: &'static str, decoder: &mut Decoder<'_>, default: impl FnOnce() -> T) -> Option<T> {
-        self.optional(key, decoder).map(|value| value.unwrap_or_else(default))
+    /// Decodes a key that has a default. A wrong value is reported and stands as its default, so that the rest of the
+    /// table still counts when the checks that follow look for more mistakes.
+    pub fn or<T: Decode>(&mut self, key: &'static str, decoder: &mut Decoder<'_>, default: impl FnOnce() -> T) -> T {
+        let value = self.optional(key, decoder).flatten();
+        value.unwrap_or_else(|| default().default_in(decoder.folder))
     }
 
     pub fn required<T: Decode>(&mut self, key: &'static str, decoder: &mut Decoder<'_>) -> Option<T> {
         match self.take(key) {
             Some(node) => T::decode(&node, decoder),
             None => {
-                decoder.report.error(self.place, format!("`{key}` is missing"));
+                decoder.report.missing(self.place, key);
                 None
             }
         }
@@ -164,6 +169,7 @@ impl<'t> Table<'t> {
 
     /// Reports the keys that nobody asked for.
     pub fn finish(self, decoder: &mut Decoder<'_>) {
+        decoder.report.remember(self.place, self.taken);
         for (key, place, _) in self.entries {
             decoder.report.unknown(place, "key", key, self.asked.iter().copied());
         }
@@ -171,17 +177,39 @@ impl<'t> Table<'t> {
 }
 
 /// Parses a TOML text and decodes its root table; syntax errors are reported together with all others.
+///
+/// `None` after errors of syntax. With other mistakes there is a value, in which wrong options have their default and
+/// list items that lack something are left out: good to find more mistakes in, never to run with. Whoever runs with it
+/// asks [`Report::is_clean`] first.
 pub fn decode_document<T: Decode>(text: &str, decoder: &mut Decoder<'_>) -> Option<T> {
     let (root, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let place = Place::new(decoder.source, error.span().unwrap_or(0..0));
-        decoder.report.error(place, error.message());
+    let broken: Vec<Place> = errors.iter().map(|error| Place::new(decoder.source, error.span().unwrap_or(0..0))).collect();
+    for (error, place) in errors.iter().zip(&broken) {
+        decoder.report.error(*place, error.message());
     }
-    let span = root.span();
-    let value = Spanned::new(span, DeValue::Table(root.into_inner()));
+    let value = Spanned::new(0..text.len(), DeValue::Table(root.into_inner()));
+    let before = decoder.report.len();
     let decoded = T::decode(&Node { value: &value }, decoder);
-    // What recovery made of broken syntax is a guess: good enough to find more errors, not to run with.
-    decoded.filter(|_| errors.is_empty())
+    if broken.is_empty() {
+        return decoded;
+    }
+    // What recovery made of broken syntax is a guess: good enough to find more errors, not to check references in.
+    decoder.report.forget_guesses(before, &broken);
+    None
+}
+
+impl Node<'_> {
+    /// The value as a whole number from 0, in any notation of TOML.
+    pub fn whole_number(&self) -> Option<u64> {
+        let number = self.value.get_ref().as_integer()?;
+        u64::from_str_radix(number.as_str(), number.radix()).ok()
+    }
+
+    /// What a table says under `name`.
+    fn name(&self) -> Option<&str> {
+        let table = self.value.get_ref().as_table()?;
+        table.iter().find(|(key, _)| key.get_ref() == "name").and_then(|(_, value)| value.get_ref().as_str())
+    }
 }
 
 fn nodes<'t>(items: &'t DeArray<'t>) -> Vec<Node<'t>> {
@@ -190,7 +218,7 @@ fn nodes<'t>(items: &'t DeArray<'t>) -> Vec<Node<'t>> {
 
 fn describe(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => format!("the string \"{text}\""),
+        DeValue::String(text) => format!("the string \"{}\"", shorten(text)),
         DeValue::Integer(number) => format!("the number {number}"),
         DeValue::Float(number) => format!("the number {number}"),
         DeValue::Boolean(value) => format!("`{value}`"),
@@ -225,9 +253,7 @@ impl Decode for bool {
 
 impl Decode for u64 {
     fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
-        let parsed =
-            node.value.get_ref().as_integer().and_then(|number| Self::from_str_radix(number.as_str(), number.radix()).ok());
-        match parsed {
+        match node.whole_number() {
             Some(value) => Some(value),
             None => decoder.mismatch(node, "a whole number from 0"),
         }
@@ -240,7 +266,15 @@ impl Decode for u64 {
 
 impl Decode for PathBuf {
     fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
-        decoder.string(node, "a path").map(|text| decoder.folder.join(text))
+        let text = decoder.string(node, "a path")?;
+        match text.is_empty() {
+            true => decoder.refuse(node, "the path is empty".to_owned(), "leave the key out for its default"),
+            false => Some(decoder.folder.join(text)),
+        }
+    }
+
+    fn default_in(self, folder: &Path) -> Self {
+        folder.join(self)
     }
 
     fn schema() -> Value {
@@ -251,9 +285,19 @@ impl Decode for PathBuf {
 impl<T: Decode> Decode for Vec<T> {
     fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
         let items = decoder.array(node, "an array")?;
-        // All items are decoded before the first wrong one ends it: each has its own error.
-        let decoded: Vec<Option<T>> = items.iter().map(|item| T::decode(item, decoder)).collect();
-        decoded.into_iter().collect()
+        let (mut decoded, mut whole) = (Vec::with_capacity(items.len()), true);
+        // Each item has its own error. Tables that are right still count when others are wrong.
+        for item in &items {
+            if let Some(value) = T::decode(item, decoder) {
+                decoded.push(value);
+                continue;
+            }
+            whole &= item.value.get_ref().is_table();
+            if let Some(name) = item.name() {
+                decoder.report.drop_name(name);
+            }
+        }
+        whole.then_some(decoded)
     }
 
     fn schema() -> Value {
@@ -306,94 +350,3 @@ impl<T: Decode> Decode for Named<T> {
         json!({ "type": "object", "additionalProperties": T::schema() })
     }
 }
-
-/// Declares a table of a config file. A field is `name: Type` (required) or `name: Type = default`; `"key" name: Type`
-/// gives the key another spelling than the field. The struct also gets `place`, where the table stands.
-macro_rules! section {
-    // Every field has a default, and so has the table.
-    ($(#[doc = $doc:literal])* pub struct $name:ident: Default { $( $(#[doc = $fdoc:literal])* $($key:literal)? $field:ident : $type:ty = $default:expr ),* $(,)? }) => {
-        section! { $(#[doc = $doc])* pub struct $name { $( $(#[doc = $fdoc])* $($key)? $field: $type = $default, )* } }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $( $field: $default, )* place: $crate::config::report::Place::default() }
-            }
-        }
-    };
-    ($(#[doc = $doc:literal])* pub struct $name:ident { $( $(#[doc = $fdoc:literal])* $($key:literal)? $field:ident : $type:ty $(= $default:expr)? ),* $(,)? }) => {
-        $(#[doc = $doc])*
-        #[derive(Clone, Debug)]
-        pub struct $name {
-            $( $(#[doc = $fdoc])* pub $field: $type, )*
-            pub place: $crate::config::report::Place,
-        }
-
-        impl $crate::config::decode::Decode for $name {
-            fn decode(node: &$crate::config::decode::Node<'_>, decoder: &mut $crate::config::decode::Decoder<'_>) -> Option<Self> {
-                let mut table = decoder.table(node, "a table")?;
-                let place = table.place();
-                $( let $field: Option<$type> = section!(@take table decoder ($field $($key)?) $($default)?); )*
-                table.finish(decoder);
-                Some(Self { $( $field: $field?, )* place })
-            }
-
-            fn schema() -> serde_json::Value {
-                let required: Vec<&'static str> =
-                    [$( section!(@required ($field $($key)?) $($default)?) ),*].into_iter().flatten().collect();
-                let mut properties = serde_json::Map::new();
-                $(
-                    let key = section!(@key ($field $($key)?));
-                    let mut schema = <$type as $crate::config::decode::Decode>::schema();
-                    let lines: &[&str] = &[$($fdoc),*];
-                    let text = lines.concat();
-                    if let (Some(object), false) = (schema.as_object_mut(), text.is_empty()) {
-                        object.insert("description".to_owned(), text.trim().into());
-                    }
-                    properties.insert(key.to_owned(), schema);
-                )*
-                serde_json::json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
-            }
-        }
-    };
-    (@key ($field:ident $key:literal)) => { $key };
-    (@key ($field:ident)) => { stringify!($field) };
-    (@take $table:ident $decoder:ident $names:tt $default:expr) => { $table.or(section!(@key $names), $decoder, || $default) };
-    (@take $table:ident $decoder:ident $names:tt) => { $table.required(section!(@key $names), $decoder) };
-    (@required $names:tt $default:expr) => { None };
-    (@required $names:tt) => { Some(section!(@key $names)) };
-}
-
-/// Declares a closed set of words: the enum, its decoder and its schema.
-macro_rules! words {
-    ($(#[doc = $doc:literal])* pub enum $name:ident { $( $(#[doc = $vdoc:literal])* $variant:ident = $word:literal ),* $(,)? }) => {
-        $(#[doc = $doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $( $(#[doc = $vdoc])* $variant, )* }
-
-        impl $name {
-            pub fn as_str(self) -> &'static str {
-                match self { $( Self::$variant => $word, )* }
-            }
-        }
-
-        impl $crate::config::decode::Decode for $name {
-            fn decode(node: &$crate::config::decode::Node<'_>, decoder: &mut $crate::config::decode::Decoder<'_>) -> Option<Self> {
-                let found = decoder.string(node, "a string")?;
-                match found.as_str() {
-                    $( $word => Some(Self::$variant), )*
-                    other => {
-                        let place = decoder.place(node);
-                        decoder.report.unknown(place, "value", other, [$($word),*]);
-                        None
-                    }
-                }
-            }
-
-            fn schema() -> serde_json::Value {
-                serde_json::json!({ "enum": [$($word),*] })
-            }
-        }
-    };
-}
-
-pub(crate) use {section, words};

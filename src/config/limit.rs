@@ -4,7 +4,7 @@ use http::HeaderName;
 use serde_json::{Value, json};
 
 use crate::config::decode::{Decode, Decoder, Node, section, words};
-use crate::config::report::Located;
+use crate::config::report::{Located, Report};
 use crate::config::value::Quota;
 
 section! {
@@ -20,11 +20,33 @@ section! {
         quota: Quota,
         /// GCRA only: how many at once.
         burst: u64 = 1,
+        /// How the quota is counted: evenly spread ("gcra"), over two weighted windows, or anew at each full window.
         algorithm: Algorithm = Algorithm::Gcra,
         /// "failures" gives back what a successful request spent.
         count: Count = Count::All,
         /// "shadow" counts and logs, and refuses nothing.
         mode: Mode = Mode::Enforce,
+    }
+}
+
+impl Limit {
+    /// Reports what is wrong within the section.
+    pub fn check(&self, report: &mut Report) {
+        if self.per.is_empty() {
+            let help = "expected what is counted apart, such as `per = [\"client_ip\"]`";
+            report.error_with_help(report.at(self.place, "per"), "`per` is empty", help);
+        }
+        if self.else_per.contains(&KeyPart::Key) {
+            let why = "`else_per` is for requests without a credential, which have no key";
+            report.error(report.at(self.place, "else_per"), why);
+        }
+        let Some(burst) = report.written(self.place, "burst") else { return };
+        if self.algorithm != Algorithm::Gcra {
+            let why = format!("`burst` is for gcra; {} lets through the whole quota at once", self.algorithm.as_str());
+            report.error(burst, why);
+        } else if self.burst == 0 || self.burst > u64::from(u32::MAX) {
+            report.error(burst, format!("`burst` is {}, expected 1 to {}", self.burst, u32::MAX));
+        }
     }
 }
 
@@ -76,11 +98,7 @@ impl Decode for KeyPart {
             (_, Some(name)) => name.parse().ok().map(Self::Header),
             _ => None,
         };
-        if part.is_none() {
-            let place = decoder.place(node);
-            decoder.report.unknown(place, "value", &found, ["client_ip", "account", "key", "tenant", "route", "header:NAME"]);
-        }
-        part
+        part.or_else(|| decoder.unknown(node, &found, ["client_ip", "account", "key", "tenant", "route", "header:NAME"]))
     }
 
     fn schema() -> Value {

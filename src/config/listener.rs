@@ -1,26 +1,30 @@
 //! `[[listener]]`: a socket that requests come in by.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::config::decode::{Decode, Decoder, Node, section};
-use crate::config::report::Located;
-use crate::config::value::ByteSize;
+use crate::config::report::{Located, Place, Report};
+use crate::config::value::{ByteSize, is_everyone, refuse_zero};
 
 section! {
     /// `[[listener]]`
     pub struct Listener {
         /// The name that an `[[api]]` refers to.
         name: Located<String>,
+        /// Address and port, e.g. "0.0.0.0:8080".
         address: SocketAddr,
         /// Networks whose `X-Forwarded-For` or `Forwarded` header is believed. Nobody by default.
         trusted_proxies: Vec<Located<IpNet>> = Vec::new(),
         /// The API in whose error shapes a request is refused that belongs to no API; empty = RFC 9457.
         default_api: Option<Located<String>> = None,
+        /// The most that one request, and all of them, may take.
         limits: ListenerLimits = ListenerLimits::default(),
+        /// How long a client may take.
         timeouts: ListenerTimeouts = ListenerTimeouts::default(),
     }
 }
@@ -51,6 +55,64 @@ section! {
     }
 }
 
+impl Default for Listener {
+    /// What a file without `[[listener]]` has: reachable from this machine only.
+    fn default() -> Self {
+        Self {
+            name: Located::new("public".to_owned(), Place::default()),
+            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            trusted_proxies: Vec::new(),
+            default_api: None,
+            limits: ListenerLimits::default(),
+            timeouts: ListenerTimeouts::default(),
+            place: Place::default(),
+        }
+    }
+}
+
+impl Listener {
+    /// Reports what is wrong within the section.
+    pub fn check(&self, report: &mut Report) {
+        for network in self.trusted_proxies.iter().filter(|network| is_everyone(&network.value)) {
+            let why = format!("`{}` lets everybody say which address they come from", network.value);
+            report.error_with_help(network.place, why, "name the networks of your own proxies");
+        }
+        self.limits.check(report);
+        let ListenerTimeouts { header, idle, body_progress, place } = self.timeouts;
+        refuse_zero(place, &[("header", header), ("idle", idle), ("body_progress", body_progress)], report);
+    }
+}
+
+impl ListenerLimits {
+    fn check(&self, report: &mut Report) {
+        let Self { headers, header_bytes, uri_bytes, connections: _, place } = *self;
+        if !HEADERS.contains(&headers) {
+            let why = format!("`headers` is {headers}, expected {} to {}", HEADERS.start(), HEADERS.end());
+            report.error(report.at(place, "headers"), why);
+        }
+        if !HEADER_BYTES.contains(&header_bytes.0) {
+            let (least, most) = (ByteSize(*HEADER_BYTES.start()), ByteSize(*HEADER_BYTES.end()));
+            let why = format!("`header_bytes` is {header_bytes}, expected {least} to {most}");
+            report.error(report.at(place, "header_bytes"), why);
+        }
+        let at = report.at(place, "uri_bytes");
+        if !URI_BYTES.contains(&uri_bytes.0) {
+            let why = format!("`uri_bytes` is {uri_bytes}, expected 1B to {}B", URI_BYTES.end());
+            report.error(at, why);
+        } else if uri_bytes.0 > header_bytes.0 && report.is_sound(place, "header_bytes") {
+            let why = format!("`uri_bytes` is {uri_bytes}, more than the {header_bytes} of `header_bytes`, which it is part of");
+            report.error(at, why);
+        }
+    }
+}
+
+/// hyper's header map takes 32,768 entries; a request with a thousand is an attack already.
+const HEADERS: RangeInclusive<u64> = 1..=1000;
+/// hyper's read buffer cannot be smaller than 8 KiB.
+const HEADER_BYTES: RangeInclusive<u64> = 8 << 10..=1 << 20;
+/// The longest URI that the `http` crate parses.
+const URI_BYTES: RangeInclusive<u64> = 1..=65_534;
+
 /// A number, or what the machine gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
@@ -63,7 +125,7 @@ impl Decode for Count {
         if node.value.get_ref().as_str() == Some("auto") {
             return Some(Self::Auto);
         }
-        match node.value.get_ref().as_integer().and_then(|number| number.as_str().parse().ok()) {
+        match node.whole_number() {
             Some(count @ 1..) => Some(Self::Exactly(count)),
             _ => decoder.mismatch(node, "\"auto\" or a number from 1"),
         }

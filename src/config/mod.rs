@@ -5,30 +5,50 @@ pub mod report;
 pub mod value;
 
 mod api;
+mod interpolate;
 mod limit;
 mod listener;
+mod load;
+mod path;
+mod resolve;
+mod route;
+mod schema;
+mod section;
 mod server;
 mod upstream;
 
 pub use api::{
-    Api, ApiCredentials, ApiIdentity, ApiTokens, CredentialHandling, EndpointChoice, OptionValue, Outside, Route, RouteIdentity,
-    RouteTimeouts, SigningAlgorithm,
+    Api, ApiCredentials, ApiIdentity, ApiTokens, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm,
 };
 use decode::section;
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode};
 pub use listener::{Count as ConnectionCap, Listener, ListenerLimits, ListenerTimeouts};
+pub use load::{Loaded, load, parse};
+pub use resolve::resolve;
+pub use route::{Route, RouteIdentity, RouteTimeouts};
+pub use schema::schema;
 pub use server::{AccessFormat, Admin, Level, Log, Server, Store, Workers};
 pub use upstream::{Upstream, UpstreamTimeouts};
 
 section! {
     /// The whole file.
     pub struct Config {
+        /// The process.
         server: Server = Server::default(),
+        /// Sockets that requests come in by; without any, "public" on 127.0.0.1:8080.
         "listener" listeners: Vec<Listener> = Vec::new(),
+        /// The operators' listener with /healthz, /readyz and /metrics.
         admin: Admin = Admin::default(),
+        /// Accounts, sessions, keys, revocations, audit.
         store: Store = Store::default(),
+        /// The servers of an API.
         "upstream" upstreams: Vec<Upstream> = Vec::new(),
+        /// The APIs behind the gateway, at least one.
         "api" apis: Vec<Api> = Vec::new(),
+        /// What is written to stderr and stdout.
         log: Log = Log::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

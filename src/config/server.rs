@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::decode::{Decode, Decoder, Node, section, words};
+use crate::config::report::Report;
 
 section! {
     /// `[server]`: the process.
@@ -46,6 +47,20 @@ section! {
     }
 }
 
+impl Store {
+    /// Reports what is wrong within the section.
+    pub fn check(&self, report: &mut Report) {
+        // The URL is not quoted: one of a database server has a password in it.
+        let why = match self.url.split_once(':') {
+            Some(("sqlite", "" | "//")) => "the URL names no file".to_owned(),
+            Some(("sqlite", _)) => return,
+            Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_lowercase()) => format!("no store is known for `{scheme}:`"),
+            Some(_) | None => "this is no URL of a store".to_owned(),
+        };
+        report.refuse(report.at(self.place, "url"), why, "expected a file such as \"sqlite:gateward.db\"");
+    }
+}
+
 words! {
     /// Levels of the diagnostic log.
     pub enum Level { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
@@ -68,8 +83,7 @@ impl Decode for Workers {
         if node.value.get_ref().as_str() == Some("auto") {
             return Some(Self::Auto);
         }
-        let number = node.value.get_ref().as_integer().and_then(|number| number.as_str().parse::<usize>().ok());
-        match number {
+        match node.whole_number().and_then(|number| usize::try_from(number).ok()) {
             Some(count @ 1..=1024) => Some(Self::Exactly(count)),
             _ => decoder.mismatch(node, "\"auto\" or a number from 1 to 1024"),
         }

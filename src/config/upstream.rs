@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::decode::section;
-use crate::config::report::Located;
-use crate::config::value::UpstreamUrl;
+use crate::config::report::{Located, Report};
+use crate::config::value::{UpstreamUrl, refuse_zero};
 
 section! {
     /// `[[upstream]]`
@@ -13,7 +13,20 @@ section! {
         name: Located<String>,
         /// One or more servers, taken in turn; a base path is put before every forwarded path.
         servers: Vec<UpstreamUrl>,
+        /// How long a server may take.
         timeouts: UpstreamTimeouts = UpstreamTimeouts::default(),
+    }
+}
+
+impl Upstream {
+    /// Reports what is wrong within the section.
+    pub fn check(&self, report: &mut Report) {
+        if self.servers.is_empty() {
+            let help = "expected at least one such as `servers = [\"http://127.0.0.1:9000\"]`";
+            report.error_with_help(report.at(self.place, "servers"), "the upstream has no server", help);
+        }
+        let UpstreamTimeouts { connect, response, idle, place } = self.timeouts;
+        refuse_zero(place, &[("connect", connect), ("response", response), ("idle", idle)], report);
     }
 }
 

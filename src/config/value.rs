@@ -1,9 +1,8 @@
 //! Values that cannot be wrong: each is parsed once, with an error that says what was found and what would be right.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -11,6 +10,8 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::config::decode::{Decode, Decoder, Node};
+pub use crate::config::path::{PathPattern, Segment};
+use crate::config::report::{Place, Report};
 use crate::identity::{CredentialKind, Networks, Scope};
 
 /// Decodes a type from a string: the parser's error is the report's message.
@@ -22,11 +23,7 @@ macro_rules! from_text {
                 let parse: fn(&str) -> Result<Self, String> = $parse;
                 match parse(&text) {
                     Ok(value) => Some(value),
-                    Err(why) => {
-                        let place = decoder.place(node);
-                        decoder.report.error_with_help(place, why, concat!("expected ", $wanted));
-                        None
-                    }
+                    Err(why) => decoder.refuse(node, why, concat!("expected ", $wanted)),
                 }
             }
 
@@ -38,9 +35,12 @@ macro_rules! from_text {
 }
 
 from_text!(Duration, "a duration such as \"30s\", \"20ms\", \"1h\" or \"7d\"", parse_duration);
-from_text!(SocketAddr, "an address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"", |text| text
-    .parse()
-    .map_err(|_| format!("`{text}` is no socket address")));
+from_text!(SocketAddr, "an address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"", |text| text.parse().map_err(|_| {
+    match text.parse::<IpAddr>() {
+        Ok(_) => format!("`{text}` has no port"),
+        Err(_) => format!("`{text}` is no address with a port"),
+    }
+}));
 from_text!(IpNet, "a network such as \"10.0.0.0/8\" or a single address", |text| Networks::parse_one(text)
     .ok_or_else(|| format!("`{text}` is no network")));
 from_text!(Scope, "a scope such as \"nodes:read\"", |text| Scope::parse(text).ok_or_else(|| format!("`{text}` is no scope")));
@@ -51,7 +51,7 @@ from_text!(HeaderName, "a header name such as \"X-Auth-User-Id\"", |text| Header
     .map_err(|_| format!("`{text}` is no header name")));
 from_text!(ByteSize, "a size such as \"32KiB\" or \"10MiB\"", parse_size);
 from_text!(Quota, "a quota such as \"5 per 15m\"", parse_quota);
-from_text!(UpstreamUrl, "a URL such as \"http://127.0.0.1:9000\" or \"http://nodes.internal:8080/base\"", parse_upstream);
+from_text!(UpstreamUrl, "a URL such as \"http://127.0.0.1:9000\" or \"http://nodes.internal:8080/base\"", UpstreamUrl::parse);
 from_text!(HostPattern, "a host name such as \"api.example.com\", \"*.example.com\" or \"*\"", parse_host);
 
 impl Decode for Networks {
@@ -95,112 +95,39 @@ pub enum HostPattern {
     Below(String),
 }
 
-/// A path pattern: literals, `{name}` for one segment, `**` or `{**name}` for any number of segments at the end.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PathPattern {
-    pub segments: Vec<Segment>,
-    text: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Segment {
-    Literal(String),
-    Capture(Arc<str>),
-    /// None or more segments; always the last.
-    Tail(Option<Arc<str>>),
-}
-
-impl PathPattern {
-    /// Parses a pattern; the error says what is wrong with it.
+impl UpstreamUrl {
+    /// Parses an `http` URL; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let Some(rest) = text.strip_prefix('/') else { return Err(format!("`{text}` does not start with `/`")) };
-        let parts: Vec<&str> = if rest.is_empty() { Vec::new() } else { rest.split('/').collect() };
-        let last = parts.len();
-        let mut segments = Vec::with_capacity(parts.len());
-        for (index, part) in parts.into_iter().enumerate() {
-            let segment = parse_segment(part).map_err(|why| format!("`{text}`: {why}"))?;
-            if matches!(segment, Segment::Tail(_)) && index + 1 != last {
-                return Err(format!("`{text}`: `**` may only stand at the end"));
-            }
-            if let Some(name) = segment.name()
-                && segments.iter().any(|earlier: &Segment| earlier.name() == Some(name))
-            {
-                return Err(format!("`{text}`: two captures are called `{name}`"));
-            }
-            segments.push(segment);
+        let uri: http::Uri = text.parse().map_err(|_| format!("`{text}` is no URL"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some(other) => return Err(format!("`{text}`: the scheme `{other}` is not supported, only `http`")),
+            None => return Err(format!("`{text}` has no scheme")),
         }
-        Ok(Self { segments, text: text.into() })
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// The pattern of `self` followed by `other`: a rule below a prefix.
-    pub fn join(&self, other: &Self) -> Result<Self, String> {
-        Self::parse(&format!("{}{}", self.text.trim_end_matches('/'), other.text))
-    }
-
-    pub fn captures(&self) -> impl Iterator<Item = &str> {
-        self.segments.iter().filter_map(Segment::name)
-    }
-
-    /// Two patterns of one shape match exactly the same paths.
-    pub fn shape(&self) -> String {
-        let one = |segment: &Segment| match segment {
-            Segment::Literal(text) => format!("/{text}"),
-            Segment::Capture(_) => "/{}".to_owned(),
-            Segment::Tail(_) => "/**".to_owned(),
+        let authority = uri.authority().ok_or_else(|| format!("`{text}` names no host"))?.as_str();
+        if authority.contains('@') {
+            return Err("the URL holds a user name or password".to_owned());
+        }
+        if uri.query().is_some() || text.contains('#') {
+            return Err(format!("`{text}` has a query or a fragment"));
+        }
+        let base = uri.path().trim_end_matches('/');
+        let plain = |part: &str| !matches!(part, "." | "..") && !part.contains(['%', '\\', ';']);
+        if !base.split('/').all(plain) || base.contains("//") {
+            return Err(format!("`{text}`: the base path is not in its plain form"));
+        }
+        // Split by hand: the URI type takes a port that is no number, and then says that there is none.
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|&port| port != 0)),
+            Some(_) | None => (authority, Some(80)),
         };
-        self.segments.iter().map(one).collect()
-    }
-}
-
-impl Segment {
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            Self::Capture(name) | Self::Tail(Some(name)) => Some(name),
-            Self::Literal(_) | Self::Tail(None) => None,
-        }
-    }
-}
-
-impl fmt::Display for PathPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl Decode for PathPattern {
-    fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
-        let text = decoder.raw_string(node, "a path such as \"/api/items/{id}\"")?;
-        Self::parse(text).map_err(|why| decoder.report.error(decoder.place(node), why)).ok()
-    }
-
-    fn schema() -> Value {
-        json!({ "type": "string", "description": "a path; `{name}` is one segment, `{**name}` any number at the end" })
-    }
-}
-
-fn parse_segment(part: &str) -> Result<Segment, String> {
-    let name_of = |name: &str| {
-        let valid = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if valid { Ok(name.into()) } else { Err(format!("`{name}` is no name for a capture (a-z, 0-9, _)")) }
-    };
-    if part == "**" {
-        return Ok(Segment::Tail(None));
-    }
-    match part.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
-        Some(inner) => match inner.strip_prefix("**") {
-            Some(name) => name_of(name).map(|name| Segment::Tail(Some(name))),
-            None => name_of(inner).map(Segment::Capture),
-        },
-        None if part.is_empty() => Err("it has an empty segment".to_owned()),
-        None if part == "." || part == ".." => Err(format!("`{part}` is no segment")),
-        None if part.contains(['{', '}', '*', '%', '\\', '?', '#', ';']) || !part.bytes().all(|b| b.is_ascii_graphic()) => {
-            Err(format!("`{part}` holds a character that a literal segment may not have"))
-        }
-        None => Ok(Segment::Literal(part.to_owned())),
+        let port = port.ok_or_else(|| format!("`{text}`: the port is no number from 1 to 65535"))?;
+        let host = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
+            Some(address) if address.parse::<Ipv6Addr>().is_ok() => address,
+            None if is_host_name(host) => host,
+            Some(_) | None => return Err(format!("`{text}`: `{host}` is no host")),
+        };
+        Ok(Self { host: host.to_ascii_lowercase(), port, base_path: base.to_owned() })
     }
 }
 
@@ -241,7 +168,12 @@ fn parse_size(text: &str) -> Result<ByteSize, String> {
 
 fn parse_quota(text: &str) -> Result<Quota, String> {
     let (count, window) = text.split_once(" per ").ok_or_else(|| format!("`{text}` is no quota"))?;
-    let count: u32 = count.trim().parse().map_err(|_| format!("`{count}` is no count"))?;
+    let digits = count.trim();
+    let wrong = || format!("`{digits}` is no count from 1 to {}", u32::MAX);
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let count: u32 = digits.parse().map_err(|_| wrong())?;
     let window = parse_duration(window.trim())?;
     match (count, window) {
         (0, _) => Err(format!("`{text}` allows nothing")),
@@ -258,40 +190,47 @@ fn parse_method(text: &str) -> Result<Method, String> {
     Method::from_bytes(text.as_bytes()).map_err(|_| wrong())
 }
 
-fn parse_upstream(text: &str) -> Result<UpstreamUrl, String> {
-    let uri: http::Uri = text.parse().map_err(|_| format!("`{text}` is no URL"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some(other) => return Err(format!("`{text}`: the scheme `{other}` is not supported, only `http`")),
-        None => return Err(format!("`{text}` has no scheme")),
+fn parse_host(text: &str) -> Result<HostPattern, String> {
+    let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let address = |text: &str| text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    match (lower.as_str(), lower.strip_prefix("*.")) {
+        _ if text == "*" => Ok(HostPattern::Any),
+        (_, Some(name)) if is_host_name(name) => Ok(HostPattern::Below(format!(".{name}"))),
+        (name, None) if is_host_name(name) || address(name).is_some() => Ok(HostPattern::Exact(lower)),
+        (name, _) if name.contains("://") => Err(format!("`{text}` is a URL, not a host name")),
+        (name, _) if name.rsplit_once(':').is_some_and(|(host, _)| is_host_name(host) || address(host).is_some()) => {
+            Err(format!("`{text}` has a port; the listener has it already"))
+        }
+        (..) => Err(format!("`{text}` is no host name")),
     }
-    let authority = uri.authority().ok_or_else(|| format!("`{text}` names no host"))?;
-    if authority.as_str().contains('@') {
-        return Err(format!("`{text}` holds a user name or password"));
-    }
-    if uri.query().is_some() || text.contains('#') {
-        return Err(format!("`{text}` has a query or a fragment"));
-    }
-    let base = uri.path().trim_end_matches('/');
-    if base.split('/').any(|part| part == "." || part == "..") || base.contains("//") || base.contains('%') {
-        return Err(format!("`{text}`: the base path is not in its plain form"));
-    }
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok(UpstreamUrl { host, port: authority.port_u16().unwrap_or(80), base_path: base.to_owned() })
 }
 
-fn parse_host(text: &str) -> Result<HostPattern, String> {
-    if text == "*" {
-        return Ok(HostPattern::Any);
+/// Dotted labels of letters, digits, `-` and `_` (which no DNS name has, but names inside a cluster do).
+fn is_host_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(allowed);
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// Whether a network holds every address of its family.
+pub fn is_everyone(network: &IpNet) -> bool {
+    network.prefix_len() == 0
+}
+
+/// Reports durations of one table that must not be zero: nothing would ever be done in time.
+pub fn refuse_zero(table: Place, durations: &[(&str, Duration)], report: &mut Report) {
+    for (key, _) in durations.iter().filter(|(_, duration)| duration.is_zero()) {
+        report.error(report.at(table, key), format!("`{key}` is zero: nothing is done in no time"));
     }
-    let lower = text.trim_end_matches('.').to_ascii_lowercase();
-    let (name, below) = lower.strip_prefix("*.").map_or((lower.as_str(), false), |rest| (rest, true));
-    let valid = !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'));
-    if !valid || (name.contains(':') && !name.starts_with('[')) {
-        return Err(format!("`{text}` is no host name (without port)"));
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "http://[{}]:{}{}", self.host, self.port, self.base_path),
+            false => write!(f, "http://{}:{}{}", self.host, self.port, self.base_path),
+        }
     }
-    Ok(if below { HostPattern::Below(format!(".{name}")) } else { HostPattern::Exact(name.to_owned()) })
 }
 
 impl fmt::Display for ByteSize {
@@ -306,9 +245,8 @@ impl fmt::Display for ByteSize {
 
 impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.window.as_secs();
-        match seconds {
-            0 => write!(f, "{} per {}ms", self.count, self.window.as_millis()),
+        match self.window.as_secs() {
+            _ if self.window.subsec_millis() != 0 => write!(f, "{} per {}ms", self.count, self.window.as_millis()),
             s if s % 86_400 == 0 => write!(f, "{} per {}d", self.count, s / 86_400),
             s if s % 3600 == 0 => write!(f, "{} per {}h", self.count, s / 3600),
             s if s % 60 == 0 => write!(f, "{} per {}m", self.count, s / 60),
@@ -323,6 +261,156 @@ impl fmt::Display for HostPattern {
             Self::Any => f.write_str("*"),
             Self::Exact(name) => f.write_str(name),
             Self::Below(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error<T: fmt::Debug>(parsed: Result<T, String>) -> String {
+        parsed.unwrap_err()
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_have_an_end() {
+        for (text, millis) in [("20ms", 20), ("30s", 30_000), ("15m", 900_000), ("1h", 3_600_000), ("7d", 604_800_000), ("0s", 0)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for (text, why) in [
+            ("30", "`30` has no unit"),
+            ("", "`` is no duration"),
+            ("s", "`s` is no duration"),
+            ("1.5s", "`1.5s` is no duration"),
+            ("-1s", "`-1s` is no duration"),
+            ("+1s", "`+1s` is no duration"),
+            ("1 s", "`1 s` is no duration"),
+            ("1S", "`1S` is no duration"),
+            ("36501d", "`36501d` is too long"),
+            ("18446744073709551615d", "`18446744073709551615d` is too long"),
+            ("99999999999999999999s", "`99999999999999999999s` is no duration"),
+        ] {
+            assert_eq!(error(parse_duration(text)), why);
+        }
+    }
+
+    #[test]
+    fn sizes_are_binary_and_shown_as_they_are_written() {
+        for text in ["0B", "1B", "1023B", "32KiB", "10MiB", "1025KiB"] {
+            assert_eq!(parse_size(text).unwrap().to_string(), text);
+        }
+        assert_eq!(parse_size("1GiB"), Ok(ByteSize(1 << 30)));
+        for (text, why) in [
+            ("10", "`10` has no unit"),
+            ("10MB", "`10MB` is no size"),
+            ("MiB", "`MiB` is no size"),
+            ("99999999999GiB", "`99999999999GiB` is too large"),
+        ] {
+            assert_eq!(error(parse_size(text)), why);
+        }
+    }
+
+    #[test]
+    fn quotas_are_never_zero_and_shown_as_they_are_written() {
+        for text in ["5 per 15m", "600 per 1m", "1 per 1500ms", "10 per 1s", "3 per 7d", "4294967295 per 1h", "9 per 90s"] {
+            assert_eq!(parse_quota(text).unwrap().to_string(), text);
+        }
+        for (text, why) in [
+            ("5", "`5` is no quota"),
+            ("5/m", "`5/m` is no quota"),
+            ("five per 1m", "`five` is no count from 1 to 4294967295"),
+            ("+5 per 1m", "`+5` is no count from 1 to 4294967295"),
+            ("4294967296 per 1m", "`4294967296` is no count from 1 to 4294967295"),
+            ("0 per 1m", "`0 per 1m` allows nothing"),
+            ("5 per 0s", "`5 per 0s` has an empty window"),
+            ("5 per m", "`m` is no duration"),
+            ("5 per 10", "`10` has no unit"),
+        ] {
+            assert_eq!(error(parse_quota(text)), why);
+        }
+    }
+
+    #[test]
+    fn upstream_urls_keep_host_port_and_base_path() {
+        for (text, host, port, base) in [
+            ("http://127.0.0.1:9000", "127.0.0.1", 9000, ""),
+            ("http://Nodes.internal", "nodes.internal", 80, ""),
+            ("http://nodes_1.internal:8080/base/", "nodes_1.internal", 8080, "/base"),
+            ("http://[::1]:9000/a/b", "::1", 9000, "/a/b"),
+            ("http://[2001:db8::1]", "2001:db8::1", 80, ""),
+        ] {
+            let expected = UpstreamUrl { host: host.to_owned(), port, base_path: base.to_owned() };
+            assert_eq!(UpstreamUrl::parse(text), Ok(expected.clone()), "{text}");
+            assert_eq!(UpstreamUrl::parse(&expected.to_string()), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn upstream_urls_that_mean_something_else_are_refused() {
+        for (text, why) in [
+            ("127.0.0.1:9000", "`127.0.0.1:9000` has no scheme"),
+            ("https://a", "`https://a`: the scheme `https` is not supported, only `http`"),
+            ("http://", "`http://` is no URL"),
+            ("http://a:0", "`http://a:0`: the port is no number from 1 to 65535"),
+            ("http://a:99999", "`http://a:99999`: the port is no number from 1 to 65535"),
+            ("http://a:", "`http://a:`: the port is no number from 1 to 65535"),
+            ("http://:80", "`http://:80`: `` is no host"),
+            ("http://a..b", "`http://a..b`: `a..b` is no host"),
+            ("http://[::1", "`http://[::1` is no URL"),
+            ("http://u:secret@a", "the URL holds a user name or password"),
+            ("http://a/?q=1", "`http://a/?q=1` has a query or a fragment"),
+            ("http://a/#f", "`http://a/#f` has a query or a fragment"),
+            ("http://a/x/../y", "`http://a/x/../y`: the base path is not in its plain form"),
+            ("http://a/x//y", "`http://a/x//y`: the base path is not in its plain form"),
+            ("http://a/%2e", "`http://a/%2e`: the base path is not in its plain form"),
+        ] {
+            assert_eq!(error(UpstreamUrl::parse(text)), why);
+        }
+    }
+
+    #[test]
+    fn host_patterns_are_lower_case_names_without_port() {
+        for (text, pattern) in [
+            ("*", HostPattern::Any),
+            ("API.example.com.", HostPattern::Exact("api.example.com".to_owned())),
+            ("*.Example.com", HostPattern::Below(".example.com".to_owned())),
+            ("127.0.0.1", HostPattern::Exact("127.0.0.1".to_owned())),
+            ("[::1]", HostPattern::Exact("[::1]".to_owned())),
+        ] {
+            assert_eq!(parse_host(text), Ok(pattern), "{text}");
+        }
+        for (text, why) in [
+            ("", "`` is no host name"),
+            (".", "`.` is no host name"),
+            ("*.", "`*.` is no host name"),
+            ("a..b", "`a..b` is no host name"),
+            ("*.*.b", "`*.*.b` is no host name"),
+            ("a*.b", "`a*.b` is no host name"),
+            ("::1", "`::1` is no host name"),
+            ("[::1", "`[::1` is no host name"),
+            ("a:8080", "`a:8080` has a port; the listener has it already"),
+            ("[::1]:80", "`[::1]:80` has a port; the listener has it already"),
+            ("http://a", "`http://a` is a URL, not a host name"),
+        ] {
+            assert_eq!(error(parse_host(text)), why);
+        }
+    }
+
+    #[test]
+    fn methods_are_upper_case_tokens() {
+        assert_eq!(parse_method("PATCH"), Ok(Method::PATCH));
+        assert_eq!(error(parse_method("get")), "`get` is no HTTP method: methods are upper case");
+        assert_eq!(error(parse_method("A B")), "`A B` is no HTTP method");
+        assert_eq!(error(parse_method("")), "`` is no HTTP method");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_quota_is_shown_as_it_is_parsed(count in 1u32.., millis in 1u64..10_000_000_000) {
+            let quota = Quota { count, window: Duration::from_millis(millis) };
+            assert_eq!(parse_quota(&quota.to_string()), Ok(quota));
         }
     }
 }

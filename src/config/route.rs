@@ -1,0 +1,139 @@
+//! `[[api.route]]`: who may call which path of an API.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::config::api::CredentialHandling;
+use crate::config::decode::section;
+use crate::config::report::{Located, Report};
+use crate::config::value::{ByteSize, PathPattern, is_everyone, refuse_zero};
+use crate::identity::{CredentialKind, Networks, Scope};
+
+section! {
+    /// `[[api.route]]`
+    pub struct Route {
+        /// Names the route in logs and metrics.
+        name: Located<String>,
+        path: Located<PathPattern>,
+        /// Empty = all methods.
+        methods: Vec<Method> = Vec::new(),
+        /// The kinds of credential that the route takes; or `public = true`.
+        accept: Vec<CredentialKind> = Vec::new(),
+        /// Whether anybody may use the route, without a credential.
+        public: bool = false,
+        /// All of them are needed.
+        scopes: Vec<Scope> = Vec::new(),
+        /// One of them is needed.
+        any_scope: Vec<Scope> = Vec::new(),
+        /// The least role, where the contract has a hierarchy.
+        role: Option<Located<String>> = None,
+        /// The capture that names the tenant for which permissions are judged, e.g. "{tenant}".
+        tenant: Option<Located<String>> = None,
+        /// Networks that may use the route; empty = all.
+        allow_ips: Networks = Networks::default(),
+        /// Networks that may not use the route, also where `allow_ips` has them.
+        deny_ips: Networks = Networks::default(),
+        /// Names of limits.
+        limits: Vec<Located<String>> = Vec::new(),
+        /// The largest request body; by default there is no limit.
+        max_body: Option<ByteSize> = None,
+        /// How long the upstream may take, where it differs from the upstream's own.
+        timeouts: RouteTimeouts = RouteTimeouts::default(),
+        /// What the upstream learns, where it differs from the API's.
+        identity: RouteIdentity = RouteIdentity::default(),
+    }
+}
+
+section! {
+    /// `timeouts` of a route.
+    pub struct RouteTimeouts: Default {
+        /// Replaces the upstream's.
+        response: Option<Duration> = None,
+    }
+}
+
+section! {
+    /// `identity` of a route.
+    pub struct RouteIdentity: Default {
+        /// Replaces the API's.
+        credential: Option<CredentialHandling> = None,
+    }
+}
+
+impl Route {
+    /// The name of the capture that `tenant` refers to. `None` also where it is no such reference.
+    pub fn tenant_capture(&self) -> Option<&str> {
+        self.tenant.as_ref()?.value.strip_prefix('{')?.strip_suffix('}')
+    }
+
+    /// Whether there are requests that both routes match, neither more closely than the other.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let share = |other: &Self| self.methods.iter().any(|method| other.methods.contains(method));
+        self.path.value.shape() == other.path.value.shape()
+            && (self.methods.is_empty() || other.methods.is_empty() || share(other))
+    }
+
+    /// Reports what is wrong within the section.
+    pub fn check(&self, report: &mut Report) {
+        if report.is_sound(self.place, "accept") && report.is_sound(self.place, "public") {
+            self.check_access(report);
+        }
+        self.check_tenant(report);
+        if let Some(network) = self.allow_ips.iter().find(|network| is_everyone(network)) {
+            let why = format!("`{network}` in `allow_ips` allows every address");
+            report.error_with_help(report.at(self.place, "allow_ips"), why, "leave `allow_ips` out to allow every address");
+        }
+        if let Some(response) = self.timeouts.response {
+            refuse_zero(self.timeouts.place, &[("response", response)], report);
+        }
+    }
+
+    fn check_access(&self, report: &mut Report) {
+        match (self.public, self.accept.is_empty()) {
+            (false, true) => {
+                let why = format!("route `{}` says neither whom it takes nor that it is public", self.name.value);
+                report.error_with_help(report.at(self.place, "accept"), why, WHOM);
+            }
+            (true, false) => {
+                let why = format!("route `{}` is public and also asks for a credential", self.name.value);
+                report.error_with_help(report.at(self.place, "public"), why, WHOM);
+            }
+            (true, true) => self.check_public(report),
+            (false, false) => {}
+        }
+    }
+
+    fn check_public(&self, report: &mut Report) {
+        let all_methods = self.methods.is_empty() || COMMON_METHODS.iter().all(|method| self.methods.contains(method));
+        if self.path.value.is_everything() && all_methods && report.is_sound(self.place, "methods") {
+            let why = format!("route `{}` lets everybody do everything", self.name.value);
+            report.error_with_help(report.at(self.place, "public"), why, "name the paths or the methods that are public");
+        }
+        let asks = [
+            ("scopes", self.scopes.is_empty()),
+            ("any_scope", self.any_scope.is_empty()),
+            ("role", self.role.is_none()),
+            ("tenant", self.tenant.is_none()),
+        ];
+        for (key, _) in asks.iter().filter(|(_, absent)| !absent) {
+            let why = format!("`{key}` on a public route, where nobody is known");
+            report.error_with_help(report.at(self.place, key), why, WHOM);
+        }
+    }
+
+    fn check_tenant(&self, report: &mut Report) {
+        let Some(tenant) = &self.tenant else { return };
+        let captures: Vec<&str> = self.path.value.captures().collect();
+        match self.tenant_capture() {
+            Some(name) if captures.contains(&name) => {}
+            Some(name) => report.unknown(tenant.place, "capture", name, captures),
+            None => report.refuse(tenant.place, format!("`{}` is no capture", tenant.value), "expected one such as \"{tenant}\""),
+        }
+    }
+}
+
+const WHOM: &str = "either `accept = [\"jwt\", \"api_key\"]` or one of them, or `public = true`";
+
+/// A route with all of these is taken for one with every method.
+const COMMON_METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
