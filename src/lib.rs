@@ -6,7 +6,10 @@
 mod clock;
 mod random;
 
+mod body;
 mod config;
 mod identity;
+mod listener;
 mod observe;
+mod pipeline;
 mod rejection;
