@@ -219,3 +219,5 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub mod wire;

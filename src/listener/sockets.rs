@@ -64,12 +64,12 @@ const RESERVED_FILES: usize = 128;
 const UNLIMITED: usize = 1 << 20;
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::config::report::{Located, Place};
     use crate::config::{ListenerLimits, ListenerTimeouts};
 
-    pub(crate) fn listener(address: SocketAddr) -> Listener {
+    pub fn listener(address: SocketAddr) -> Listener {
         Listener {
             name: Located { value: "test".to_owned(), place: Place::default() },
             address,
@@ -77,6 +77,7 @@ mod tests {
             default_api: None,
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
+            place: Place::default(),
         }
     }
 

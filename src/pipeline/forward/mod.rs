@@ -205,6 +205,8 @@ async fn answer(
 ) -> Result<Response<Incoming>, Setback> {
     let mut answer = pin!(sender.try_send_request(request));
     let mut deadline = Deadline::default();
+    // Never zero: a wait for the client would begin anew without end.
+    let patience = patience.max(LEAST_PAUSE);
     deadline.start(patience);
     let answered = poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
