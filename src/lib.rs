@@ -64,6 +64,9 @@ mod random;
 mod identity;
 mod rejection;
 
+// The one body type: streamed, capped, counted.
+mod body;
+
 // WHAT WAS ASKED: gateway.toml as typed values.
 mod config;
 
@@ -73,6 +76,9 @@ mod observe;
 // HOW AN API SPEAKS: an [[api]] section and its contract file, compiled.
 mod contract;
 
+// Sockets in, requests out. Knows no route.
+mod listener;
+
 // Durable state: accounts, sessions, keys, audit.
 mod store;
 
@@ -80,6 +86,12 @@ mod store;
 mod limiter;
 mod password;
 mod token;
+
+// The endpoints that the gateway answers itself, one operation per file.
+mod issuer;
+
+// THE PATH OF ONE REQUEST.
+mod pipeline;
 
 // Operators' endpoints, on a listener of their own.
 mod admin;

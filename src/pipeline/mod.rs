@@ -1,0 +1,3 @@
+//! THE PATH OF ONE REQUEST.
+
+pub mod forward;
