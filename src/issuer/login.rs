@@ -12,7 +12,7 @@ use crate::observe::AuditAction;
 use crate::password::Verdict;
 use crate::random;
 use crate::rejection::{Denial, Rejection};
-use crate::store::{Change, LoginRecord, Session};
+use crate::store::{Change, Session};
 
 /// Longest password, in bytes: hashing time must not grow with what a stranger sends.
 const MAX_PASSWORD_BYTES: usize = 1024;
@@ -29,8 +29,8 @@ impl Issuer {
         let attempts = self.spend_attempts(name, call)?;
         let account = self.check_password(name, password, call).await?;
         let outcome = self.open_session(account, call).await?;
-        let refunded = attempts.iter().filter(|spent| spent.quota.counts_failures_only());
-        refunded.for_each(|spent| spent.refund(&self.limiter, call.now.tick));
+        let refunded = attempts.iter().filter(|spent| spent.counted.counts_failures_only());
+        refunded.for_each(|spent| spent.refund(&self.limiter));
         Ok(outcome)
     }
 
@@ -64,8 +64,8 @@ impl Issuer {
             }
             (Some(record), Verdict::Wrong) => Err(Denial::LoginPassword { account: record.account.id.clone() }.into()),
             (Some(record), Verdict::Right { outdated }) => {
-                if outdated {
-                    self.rehash(&record, password, call).await;
+                if outdated && let Some(replaces) = record.password {
+                    self.rehash(&record.account, replaces, password, call).await;
                 }
                 Ok(record.account)
             }
@@ -73,9 +73,9 @@ impl Issuer {
     }
 
     /// Brings a stored hash up to the current parameters. The login stands even when that fails.
-    async fn rehash(&self, record: &LoginRecord, password: Secret, call: &Call) {
+    async fn rehash(&self, account: &Account, replaces: Secret, password: Secret, call: &Call) {
         let change = match self.passwords.hash(password).await {
-            Ok(hash) => Change::Rehash { realm: self.api.facts.realm.clone(), account: record.account.id.clone(), password: hash },
+            Ok(hash) => Change::Rehash { realm: self.api.facts.realm.clone(), account: account.id.clone(), password: hash, replaces },
             Err(error) => return tracing::warn!(%error, request_id = call.request_id, "a password could not be rehashed"),
         };
         if let Err(error) = self.store.write(change, None).await {

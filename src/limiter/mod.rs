@@ -4,6 +4,7 @@
 mod algorithms;
 mod key;
 mod memory;
+mod spending;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::config::value::Quota;
 
 pub use key::CellKey;
 pub use memory::Memory;
+pub use spending::{Counted, Spending, Spent, Subject};
 
 /// One limit, ready to be spent from.
 #[derive(Clone, Debug)]

@@ -69,7 +69,7 @@ pub fn decide(
 
 fn check_key_address(principal: &Principal, exchange: &Exchange) -> Result<(), Denial> {
     let Some(key) = &principal.key else { return Ok(()) };
-    match key.allowed_ips.is_empty() || key.allowed_ips.contains(exchange.client) {
+    match key.allowed_ips.is_empty() || (!exchange.client_is_unclear && key.allowed_ips.contains(exchange.client)) {
         true => Ok(()),
         false => Err(Denial::KeyAddress { key: key.id.clone(), address: exchange.client }),
     }

@@ -15,15 +15,21 @@ use crate::config::CredentialHandling;
 use crate::contract::{Api, CallerFacts, Facts, KeyFacts, Route};
 use crate::pipeline::authorize::Permit;
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::forward_headers as headers;
+use crate::pipeline::headers::{self, Origin};
 
 /// A request that may be forwarded. Only [`apply`] makes one, and `forward` accepts nothing else.
 pub struct Authorized {
     request: Request<Body>,
+    /// The route's own; `None` = the upstream's.
     response_timeout: Option<Duration>,
 }
 
 impl Authorized {
+    /// The head as the upstream will see it.
+    pub fn headers(&self) -> &HeaderMap {
+        self.request.headers()
+    }
+
     pub fn into_parts(self) -> (Request<Body>, Option<Duration>) {
         (self.request, self.response_timeout)
     }
@@ -43,7 +49,9 @@ pub fn apply(
     strip_identity(api, &mut out);
     strip_credentials(api, route, used, &mut out);
     let host = out.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-    headers::set_forwarded(&mut out, exchange.client, exchange.peer, "http", &host, exchange.peer_is_trusted);
+    let origin =
+        Origin { client: exchange.client, peer: exchange.peer.ip(), trust: exchange.trust, scheme: "http", host: &host };
+    headers::set_forwarded(&mut out, &origin);
     set_correlation(exchange, &mut out);
     set_identity(api, permit, &mut out);
     let mut request = Request::new(body);

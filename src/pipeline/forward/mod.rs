@@ -1,7 +1,6 @@
 //! Sends a request to an upstream and hands its answer back as a stream. Sends what it is given: who may pass, and with
 //! which headers, was decided before.
 
-mod headers;
 mod pool;
 mod resolve;
 
@@ -25,10 +24,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::body::{Body, BodyError, Deadline, Meter};
 use crate::config;
+use crate::pipeline::headers::remove_hop_by_hop;
+use crate::pipeline::inject::Authorized;
 use crate::rejection::{Denial, Failure, Rejection};
 use pool::Server;
 
-pub use headers::{Origin, join_path, remove_hop_by_hop, set_forwarded};
+
 
 /// The servers of one `[[upstream]]`, as one worker uses them.
 pub struct Upstream {
@@ -53,6 +54,15 @@ enum Setback {
     /// The connection was closed and not a whole head of an answer had come.
     Closed(String),
     Over(Rejection),
+}
+
+/// Sends what `inject` made. `patience` is the upstream's own response timeout.
+///
+/// # Errors
+/// Those of [`Upstream::send`].
+pub async fn send(upstream: &Upstream, authorized: Authorized, patience: Duration) -> Result<Response<Body>, Rejection> {
+    let (request, response_timeout) = authorized.into_parts();
+    upstream.send(request, response_timeout.unwrap_or(patience)).await
 }
 
 impl Upstream {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use crate::body::Body;
 use crate::config::UpstreamTimeouts;
 use crate::config::value::UpstreamUrl;
-use crate::pipeline::forward::headers::join_path;
+use crate::pipeline::headers::join_path;
 use crate::pipeline::forward::resolve::Resolver;
 use crate::rejection::Failure;
 

@@ -64,6 +64,7 @@ impl Routing {
         let api = self.listeners.get(&exchange.listener).and_then(|hosts| hosts.find(&host));
         exchange.notes.host = Some(host.clone());
         let api = api.ok_or(Denial::HostUnknown { host })?;
+        exchange.notes.api = Some(api);
         self.find_route(api, exchange).map(|(route, captures)| Found { api, route, captures })
     }
 

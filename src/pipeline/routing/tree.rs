@@ -83,6 +83,14 @@ impl Tree {
     }
 }
 
+impl End {
+    /// HEAD goes where GET goes (RFC 9110, section 9.3.2), unless a route names it.
+    fn takes(&self, method: &Method) -> bool {
+        let named = |method: &Method| self.methods.contains(method);
+        self.methods.is_empty() || named(method) || (method == Method::HEAD && named(&Method::GET))
+    }
+}
+
 struct Search<'t> {
     method: &'t Method,
     segments: &'t [&'t str],
@@ -116,7 +124,7 @@ impl Search<'_> {
 
     fn choose(&mut self, ends: &[End], depth: usize) -> Option<Hit> {
         for end in ends {
-            if end.methods.is_empty() || end.methods.contains(self.method) {
+            if end.takes(self.method) {
                 return Some((end.route, self.captures(end, depth)));
             }
             let new = end.methods.iter().filter(|method| !self.allowed.contains(method)).cloned().collect::<Vec<_>>();
@@ -183,6 +191,11 @@ mod tests {
         assert_eq!(find(&routes, "POST", "/nodes/query"), "POST /nodes/query");
         assert_eq!(find(&routes, "PUT", "/nodes/query"), "allow POST,GET");
         assert_eq!(find(&routes, "PUT", "/node"), "nothing");
+    }
+
+    #[test]
+    fn head_goes_where_get_goes() {
+        assert_eq!(find(&["GET /a", "* /**"], "HEAD", "/a"), "GET /a");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Subject<'a> {
 
 /// A limit with its rule.
 #[derive(Debug)]
-pub struct Quota {
+pub struct Counted {
     limit: Arc<contract::Limit>,
     rule: Rule,
 }
@@ -33,8 +33,9 @@ pub struct Quota {
 /// A unit that was taken, so that it can be given back.
 #[derive(Debug)]
 pub struct Spent {
-    pub quota: Arc<Quota>,
+    pub counted: Arc<Counted>,
     key: CellKey,
+    at: Tick,
     pub decision: Decision,
 }
 
@@ -46,7 +47,7 @@ pub enum Spending {
     Peek,
 }
 
-impl Quota {
+impl Counted {
     /// `api` keeps limits of the same name in two APIs apart.
     pub fn new(api: &str, limit: Arc<contract::Limit>) -> Self {
         let rule = Rule {
@@ -109,7 +110,7 @@ impl Quota {
                 Mode::Shadow => tracing::info!(limit = %self.limit.name, "over the limit, let pass: the limit is in shadow mode"),
             }
         }
-        Ok(Some(Spent { quota: self.clone(), key, decision }))
+        Ok(Some(Spent { counted: self.clone(), key, at: now, decision }))
     }
 
     fn denial(&self, decision: &Decision) -> Denial {
@@ -139,8 +140,8 @@ impl Quota {
 
 impl Spent {
     /// Gives the unit back.
-    pub fn refund(&self, limiter: &Limiter, now: Tick) {
-        limiter.refund(&self.quota.rule, self.key, now);
+    pub fn refund(&self, limiter: &Limiter) {
+        limiter.refund(&self.counted.rule, self.key, self.at);
     }
 }
 
