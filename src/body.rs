@@ -85,17 +85,17 @@ impl Body {
             return Ok(Self::empty());
         }
         let cap = cap.map(|limit| Cap { limit, left: limit });
-        Ok(Self::stream(Stream { incoming, patience: progress, waiting: Deadline::default(), source: Source::Client { cap } }))
+        Ok(Self::stream(incoming, progress, Source::Client { cap }))
     }
 
     /// The body of an upstream's answer, which is cut when nothing comes for `idle`. `at_end` runs when all of it has
     /// come, and is dropped unrun when it has not.
     pub fn from_upstream(incoming: Incoming, idle: Duration, at_end: impl FnOnce() + 'static) -> Self {
-        let source = Source::Upstream { at_end: Some(Box::new(at_end)) };
-        Self::stream(Stream { incoming, patience: idle, waiting: Deadline::default(), source })
+        Self::stream(incoming, idle, Source::Upstream { at_end: Some(Box::new(at_end)) })
     }
 
-    fn stream(stream: Stream) -> Self {
+    fn stream(incoming: Incoming, patience: Duration, source: Source) -> Self {
+        let stream = Stream { incoming, patience, waiting: Deadline::default(), source };
         Self { kind: Kind::Stream(stream), ..Self::default() }
     }
 
@@ -147,12 +147,11 @@ impl Body {
 
     /// A counter that goes on counting after the body has been handed on.
     pub fn meter(&mut self) -> Meter {
-        let fresh = || {
-            let meter = Meter::default();
+        let meter = self.meter.get_or_insert_default();
+        if meter.0.moved.get().is_none() {
             meter.0.moved.set(Some(Instant::now()));
-            meter
-        };
-        self.meter.get_or_insert_with(fresh).clone()
+        }
+        meter.clone()
     }
 
     /// Calls `tell` once: when the body has ended, or is dropped before. One caller per body; a later one replaces it.
@@ -171,16 +170,12 @@ impl Body {
         let ended = self.is_end_stream();
         let Some(meter) = &self.meter else { return };
         let meter = &meter.0;
-        match polled {
-            Poll::Pending => meter.waiting.set(true),
-            Poll::Ready(Some(Err(_))) => meter.waiting.set(false),
-            Poll::Ready(item) => {
-                let length = item.as_ref().and_then(|item| item.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
-                meter.bytes.set(meter.bytes.get().saturating_add(u64::try_from(length).unwrap_or(u64::MAX)));
-                meter.moved.set(Some(Instant::now()));
-                meter.waiting.set(false);
-                meter.ended.set(ended || item.is_none());
-            }
+        meter.waiting.set(polled.is_pending());
+        if let Poll::Ready(item @ (None | Some(Ok(_)))) = polled {
+            let length = item.as_ref().and_then(|item| item.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+            meter.bytes.set(meter.bytes.get().saturating_add(u64::try_from(length).unwrap_or(u64::MAX)));
+            meter.moved.set(Some(Instant::now()));
+            meter.ended.set(ended || item.is_none());
         }
         if meter.ended.get() {
             self.farewell = None;
@@ -342,11 +337,6 @@ impl Meter {
         self.0.bytes.get()
     }
 
-    /// Whether all of the body has gone by.
-    pub fn has_ended(&self) -> bool {
-        self.0.ended.get()
-    }
-
     /// Since when whoever reads the body has taken nothing. `None` while it is the sender who is waited for.
     pub fn reader_quiet_since(&self) -> Option<Instant> {
         if self.0.waiting.get() { None } else { self.0.moved.get() }
@@ -360,7 +350,7 @@ struct Farewell {
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        let ending = if self.meter.has_ended() { Ending::Whole } else { Ending::Cut };
+        let ending = if self.meter.0.ended.get() { Ending::Whole } else { Ending::Cut };
         if let Some(tell) = self.tell.take() {
             tell(Done { bytes: self.meter.bytes(), ending });
         }

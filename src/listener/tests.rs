@@ -249,6 +249,43 @@ fn a_connection_above_the_cap_is_closed_and_the_next_one_is_served() {
     });
 }
 
+/// Runs itself again in a process with few files, so that the limit is this test's alone.
+#[test]
+fn the_listener_lives_through_a_full_file_table() {
+    const NAME: &str = "listener::tests::the_listener_lives_through_a_full_file_table";
+    #[expect(clippy::disallowed_methods, reason = "tells the inner run from the outer")]
+    if std::env::var_os("GATEWARD_FEW_FILES").is_none() {
+        let inner = std::process::Command::new("sh")
+            .args(["-c", "ulimit -n 48 && exec \"$0\" --exact \"$1\""])
+            .arg(std::env::current_exe().unwrap())
+            .arg(NAME)
+            .env("GATEWARD_FEW_FILES", "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&inner.stdout);
+        assert!(said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&inner.stderr));
+        return;
+    }
+    on_a_worker(async {
+        let served = Served::start(|config| config.limits.connections = crate::config::ConnectionCap::Exactly(1000));
+        let mut clients = Vec::new();
+        let error = loop {
+            match TcpStream::connect(served.address).await {
+                Ok(client) => clients.push(client),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.raw_os_error(), Some(24));
+        // The listener meets the full table in this time, more than once.
+        sleep(ACCEPT_PAUSE * 3).await;
+        assert!(!served.task.is_finished());
+        drop(clients);
+        let mut client = Wire::connect(served.address).await;
+        client.write(get("/1")).await;
+        assert_eq!(client.read_answer().await.1, "/1");
+    });
+}
+
 #[test]
 fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
     on_a_worker(async {
@@ -266,7 +303,7 @@ fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
             tokio::task::yield_now().await;
         }
         let drained = spawn_local(served.drained());
-        while tokio::net::TcpStream::connect(address).await.is_ok() {
+        while TcpStream::connect(address).await.is_ok() {
             tokio::task::yield_now().await;
         }
         // A client that was about to use its idle connection is served once more and told to go.

@@ -20,7 +20,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::body::{Body, BodyError, Deadline, Meter};
 use crate::config;
@@ -50,7 +50,7 @@ struct Outgoing {
 /// Why a connection gave no answer.
 enum Setback {
     /// Nothing of the request has left.
-    Unsent(Request<Body>),
+    Unsent(Box<Outgoing>),
     /// The connection was closed and not a whole head of an answer had come.
     Closed(String),
     Over(Rejection),
@@ -93,18 +93,17 @@ impl Upstream {
             let copy = outgoing.copy();
             match self.exchange(server, sender, outgoing, response_timeout).await {
                 Ok(response) => return Ok(response),
-                Err((Setback::Unsent(request), path, meter)) => outgoing = Outgoing { request, path, meter },
-                Err((Setback::Closed(detail), ..)) => outgoing = copy.ok_or_else(|| broken(server, detail))?,
-                Err((Setback::Over(rejection), ..)) => return Err(rejection),
+                Err(Setback::Unsent(same)) => outgoing = *same,
+                Err(Setback::Closed(detail)) => outgoing = copy.ok_or_else(|| broken(server, detail))?,
+                Err(Setback::Over(rejection)) => return Err(rejection),
             }
         }
         let (server, sender) = self.connect(server).await?;
-        match self.exchange(server, sender, outgoing, response_timeout).await {
-            Ok(response) => Ok(response),
-            Err((Setback::Unsent(_), ..)) => Err(broken(server, "closed before the request was sent")),
-            Err((Setback::Closed(detail), ..)) => Err(broken(server, detail)),
-            Err((Setback::Over(rejection), ..)) => Err(rejection),
-        }
+        self.exchange(server, sender, outgoing, response_timeout).await.map_err(|setback| match setback {
+            Setback::Unsent(_) => broken(server, "closed before the request was sent"),
+            Setback::Closed(detail) => broken(server, detail),
+            Setback::Over(rejection) => rejection,
+        })
     }
 
     /// The next server in turn, if possible one that could be reached the last time.
@@ -141,22 +140,17 @@ impl Upstream {
         &self,
         server: &Rc<Server>,
         mut sender: SendRequest<Body>,
-        outgoing: Outgoing,
+        mut outgoing: Outgoing,
         response_timeout: Duration,
-    ) -> Result<Response<Body>, (Setback, PathAndQuery, Option<Meter>)> {
-        let Outgoing { mut request, path, meter } = outgoing;
-        let Some(target) = server.target(&path) else {
-            return Err((Setback::Over(broken(server, "base path and path are no target")), path, meter));
+    ) -> Result<Response<Body>, Setback> {
+        let Some(target) = server.target(&outgoing.path) else {
+            return Err(Setback::Over(broken(server, "base path and path are no target")));
         };
-        *request.uri_mut() = target;
-        request.headers_mut().entry(HOST).or_insert_with(|| server.host.clone());
-        let asked = request.method().clone();
-        match answer(server, &mut sender, request, meter.as_ref(), response_timeout).await {
-            Ok(response) => {
-                accept(server, sender, response, &asked, self.idle).map_err(|rejection| (Setback::Over(rejection), path, meter))
-            }
-            Err(setback) => Err((setback, path, meter)),
-        }
+        *outgoing.request.uri_mut() = target;
+        outgoing.request.headers_mut().entry(HOST).or_insert_with(|| server.host.clone());
+        let asked = outgoing.request.method().clone();
+        let response = answer(server, &mut sender, outgoing, response_timeout).await?;
+        accept(server, sender, response, &asked, self.idle).map_err(Setback::Over)
     }
 }
 
@@ -209,10 +203,10 @@ fn frame(request: &mut Request<Body>) {
 async fn answer(
     server: &Server,
     sender: &mut SendRequest<Body>,
-    request: Request<Body>,
-    meter: Option<&Meter>,
+    outgoing: Outgoing,
     patience: Duration,
 ) -> Result<Response<Incoming>, Setback> {
+    let Outgoing { request, path, meter } = outgoing;
     let mut answer = pin!(sender.try_send_request(request));
     let mut deadline = Deadline::default();
     // Never zero: a wait for the client would begin anew without end.
@@ -224,7 +218,7 @@ async fn answer(
         }
         loop {
             ready!(deadline.poll(cx));
-            let Some(meter) = meter else { return Poll::Ready(None) };
+            let Some(meter) = &meter else { return Poll::Ready(None) };
             // The client is waited for: its body has a timeout of its own, so this wait ends in any case.
             let Some(quiet_since) = meter.reader_quiet_since() else {
                 deadline.start(patience);
@@ -239,7 +233,7 @@ async fn answer(
     match answered.await {
         Some(Ok(response)) => Ok(response),
         Some(Err(mut error)) => Err(match error.take_message() {
-            Some(request) => Setback::Unsent(request),
+            Some(request) => Setback::Unsent(Box::new(Outgoing { request, path, meter })),
             None => setback(server, &error.into_error()),
         }),
         None => Err(Setback::Over(Failure::UpstreamTimeout { upstream: server.label.clone() }.into())),
