@@ -95,3 +95,11 @@ mod pipeline;
 
 // Operators' endpoints, on a listener of their own.
 mod admin;
+
+// Builds everything in order, stops it in reverse.
+mod app;
+
+// What an operator types.
+mod cli;
+
+pub use cli::run;

@@ -95,17 +95,13 @@ fn allowed_ips(caller: &Principal, inputs: &Inputs, named: &impl Fn(Input, &str)
         return Ok(own.clone());
     }
     let inside = |network: &IpNet| own.iter().any(|outer| outer.contains(network));
-    match asked.iter().all(inside) {
-        true => Ok(asked),
-        false => Err(named(Input::KeyAllowedIps, "must lie within the networks of the key that asks")),
+    if asked.iter().all(inside) {
+        return Ok(asked);
     }
+    Err(named(Input::KeyAllowedIps, "must lie within the networks of the key that asks"))
 }
 
-fn expires_at(
-    caller: &Principal,
-    inputs: &Inputs,
-    named: &impl Fn(Input, &str) -> Denial,
-) -> Result<Option<Timestamp>, Denial> {
+fn expires_at(caller: &Principal, inputs: &Inputs, named: &impl Fn(Input, &str) -> Denial) -> Result<Option<Timestamp>, Denial> {
     let asked = inputs.moment(Input::KeyExpiresAt);
     match (asked, caller.key.as_ref().and_then(|key| key.expires_at)) {
         (Some(asked), Some(own)) if asked > own => {

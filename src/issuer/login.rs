@@ -75,7 +75,9 @@ impl Issuer {
     /// Brings a stored hash up to the current parameters. The login stands even when that fails.
     async fn rehash(&self, account: &Account, replaces: Secret, password: Secret, call: &Call) {
         let change = match self.passwords.hash(password).await {
-            Ok(hash) => Change::Rehash { realm: self.api.facts.realm.clone(), account: account.id.clone(), password: hash, replaces },
+            Ok(hash) => {
+                Change::Rehash { realm: self.api.facts.realm.clone(), account: account.id.clone(), password: hash, replaces }
+            }
             Err(error) => return tracing::warn!(%error, request_id = call.request_id, "a password could not be rehashed"),
         };
         if let Err(error) = self.store.write(change, None).await {

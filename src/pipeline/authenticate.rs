@@ -119,5 +119,8 @@ const FRESH: Duration = Duration::from_secs(5);
 
 fn describe(principal: &Principal) -> String {
     let until = principal.expires_at.map_or_else(|| "without expiry".to_owned(), |at| format!("valid until {at}"));
-    format!("{} {} of account {} ({}), {until}", principal.kind, principal.credential_id, principal.account.id, principal.account.username)
+    format!(
+        "{} {} of account {} ({}), {until}",
+        principal.kind, principal.credential_id, principal.account.id, principal.account.username
+    )
 }

@@ -49,8 +49,7 @@ pub fn apply(
     strip_identity(api, &mut out);
     strip_credentials(api, route, used, &mut out);
     let host = out.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-    let origin =
-        Origin { client: exchange.client, peer: exchange.peer.ip(), trust: exchange.trust, scheme: "http", host: &host };
+    let origin = Origin { client: exchange.client, peer: exchange.peer.ip(), trust: exchange.trust, scheme: "http", host: &host };
     headers::set_forwarded(&mut out, &origin);
     set_correlation(exchange, &mut out);
     set_identity(api, permit, &mut out);

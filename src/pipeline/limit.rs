@@ -109,7 +109,11 @@ impl Ledger {
             LimitHeaders::Ietf => {
                 let name = spent.counted.name();
                 set(headers, "ratelimit", &format!("\"{name}\";r={};t={reset}", decision.remaining));
-                set(headers, "ratelimit-policy", &format!("\"{name}\";q={};w={}", decision.limit, spent.counted.window_seconds()));
+                set(
+                    headers,
+                    "ratelimit-policy",
+                    &format!("\"{name}\";q={};w={}", decision.limit, spent.counted.window_seconds()),
+                );
             }
         }
     }

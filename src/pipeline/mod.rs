@@ -18,16 +18,16 @@ mod explain;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use http::{Request, Response, header};
-use hyper::body::Incoming;
 
-use crate::body::Body;
+use crate::body::{Body, Incoming};
 use crate::contract::{Api, Operation, Route, Target};
 use crate::issuer::Call;
 use crate::limiter::{Counted, Limiter, Spending};
-use crate::observe::{AccessLog, Metrics, RecentRefusals, RouteMetrics, Verdict};
+use crate::observe::{AccessLog, RecentRefusals, RouteMetrics, Verdict};
 use crate::pipeline::account::Account;
 use crate::pipeline::authorize::Permit;
 use crate::pipeline::credential::Credential;
@@ -52,7 +52,7 @@ pub struct Pipeline {
     pub doors: Vec<Door>,
     /// For requests that found no route.
     pub unrouted: Arc<RouteMetrics>,
-    pub metrics: Metrics,
+    pub in_flight: Arc<AtomicU64>,
     pub log: AccessLog,
     pub refusals: RecentRefusals,
 }
@@ -95,7 +95,8 @@ impl Pipeline {
         let found = self.routing.find(exchange)?;
         let (service, route, limits) = self.lane(&found, exchange)?;
         admit::check(route, exchange)?;
-        let limits = Limits { limiter: &self.limiter, quotas: limits, realm: &service.api.facts.realm, route: &route.name, spending };
+        let limits =
+            Limits { limiter: &self.limiter, quotas: limits, realm: &service.api.facts.realm, route: &route.name, spending };
         limits.before_identity(exchange, ledger)?;
         let (credential, caller) = Self::identify(service, route, exchange).or_else(|rejection| {
             limits.without_identity(exchange, ledger)?;

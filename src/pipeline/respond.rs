@@ -22,10 +22,7 @@ impl Default for Fallback {
 
 /// The answer to a rejection, by the API's table where the API is known.
 pub fn refuse(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exchange: &Exchange) -> Response<Body> {
-    let (table, facts) = api.map_or((&fallback.table, &fallback.facts), |api| (&api.errors, &api.facts));
-    let notes = &exchange.notes;
-    let answer = table.render(rejection, notes.kind, notes.operation, &exchange.request_id, &Facts::of(facts));
-    let ErrorAnswer { status, content_type, body } = answer;
+    let ErrorAnswer { status, content_type, body } = render(rejection, api, fallback, exchange);
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -40,6 +37,18 @@ pub fn refuse(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exc
         mark_as_ours(api, headers);
     }
     response
+}
+
+/// Status and body of the same answer, to be shown.
+pub fn text(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exchange: &Exchange) -> (u16, String) {
+    let answer = render(rejection, api, fallback, exchange);
+    (answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+fn render(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exchange: &Exchange) -> ErrorAnswer {
+    let (table, facts) = api.map_or((&fallback.table, &fallback.facts), |api| (&api.errors, &api.facts));
+    let notes = &exchange.notes;
+    table.render(rejection, notes.kind, notes.operation, &exchange.request_id, &Facts::of(facts))
 }
 
 /// Adds the contract's headers to an answer that the gateway gives itself. What the answer says already stays.

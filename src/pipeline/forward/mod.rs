@@ -29,8 +29,6 @@ use crate::pipeline::inject::Authorized;
 use crate::rejection::{Denial, Failure, Rejection};
 use pool::Server;
 
-
-
 /// The servers of one `[[upstream]]`, as one worker uses them.
 pub struct Upstream {
     servers: Vec<Rc<Server>>,

@@ -38,7 +38,10 @@ struct End {
 /// What a path leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Lookup {
-    Found { route: usize, captures: Vec<(Arc<str>, String)> },
+    Found {
+        route: usize,
+        captures: Vec<(Arc<str>, String)>,
+    },
     /// Routes match the path and none takes the method: the methods that they take, for `Allow`.
     WrongMethod(Vec<Method>),
     Nothing,
@@ -234,7 +237,8 @@ mod tests {
             }
             (pattern.segments.len() == segments.len()).then_some(ranks)
         };
-        let ranked = routes.iter().enumerate().filter_map(|(index, text)| Some((rank(&PathPattern::parse(text).unwrap())?, index)));
+        let ranked =
+            routes.iter().enumerate().filter_map(|(index, text)| Some((rank(&PathPattern::parse(text).unwrap())?, index)));
         ranked.min().map(|(_, index)| index)
     }
 
