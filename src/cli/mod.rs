@@ -1,20 +1,57 @@
-//! temporary
+//! WHAT AN OPERATOR TYPES. Reads the command line and the environment, runs one command and says how it ended: exit code
+//! 0 done, 1 failed, 2 wrong usage, 78 invalid config. Data goes to stdout, everything else to stderr.
+
+mod about;
+mod arguments;
+mod check;
+mod demo;
+mod explain;
+mod key;
+mod load;
+mod moments;
+mod opened;
+mod outcome;
+mod output;
+mod routes;
+mod serve;
+mod token;
+mod user;
+mod words;
+
+
 use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::arguments::{Arguments, Command};
+use crate::cli::load::Invocation;
+
+/// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let path = std::env::args().nth(2).unwrap();
-    let mut report = crate::config::report::Report::default();
-    let Some(ready) = crate::app::load::load(std::path::Path::new(&path), &|n| std::env::var(n).ok(), &mut report) else {
-        eprintln!("{report}");
-        return ExitCode::from(78);
-    };
-    let c = crate::observe::Colour::of(&std::io::stdout(), None);
-    let _d = crate::observe::Diagnostics::start(ready.config.log.level, None, c, Box::new(std::io::stderr())).unwrap();
-    let log = crate::observe::AccessLog::start(ready.config.log.access, c, Box::new(std::io::stdout())).unwrap();
-    match crate::app::serve::serve(ready, log, |_| {}) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("{e:#}");
-            ExitCode::from(1)
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to stdout and is no error; when nobody reads it, nothing is lost.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(outcome::USAGE) } else { ExitCode::SUCCESS };
         }
+    };
+    outcome::end(dispatch(arguments))
+}
+
+fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
+    let invocation = Invocation { config: arguments.config };
+    match arguments.command {
+        Command::Serve => serve::run(&invocation),
+        Command::Demo(options) => demo::run(&invocation, &options),
+        Command::Check(options) => check::run(&invocation, &options),
+        Command::Routes(options) => routes::run(&invocation, &options),
+        Command::Explain(options) => explain::run(&invocation, &options),
+        Command::User(command) => user::run(&invocation, command),
+        Command::Key(command) => key::run(&invocation, command),
+        Command::Token(command) => token::run(&invocation, command),
+        Command::Schema => about::schema(),
+        Command::Completions(options) => about::completions(&options),
+        Command::Version(options) => about::version(&options),
     }
 }

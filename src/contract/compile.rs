@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config;
 use crate::config::decode::{Decoder, decode_document};
-use crate::config::report::{Located, Report};
+use crate::config::report::{Located, Place, Report};
 use crate::config::value::HostPattern;
 use crate::config::{EndpointChoice, OptionValue};
 use crate::contract::api::{Api, Carrier, IdentityHeaders, Ids, KeyPrefix, Kind, Limit, Tokens};
@@ -81,9 +81,12 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
 
 /// Names of the built-in contracts that `gateward demo` may show, in their order.
 pub fn demo_contracts() -> Vec<&'static str> {
-    builtin::names()
-        .filter(|name| builtin::text(name).is_some_and(|text| text.lines().any(|line| line.trim() == "demo = true")))
-        .collect()
+    let around = Surroundings { folder: Path::new(""), environment: &|_| None };
+    let shows = |name: &&str| {
+        let name = Located::new((*name).to_owned(), Place::default());
+        load(&name, &around, &mut Report::default()).is_some_and(|file| file.demo)
+    };
+    builtin::names().filter(shows).collect()
 }
 
 fn load(name: &Located<String>, around: &Surroundings<'_>, report: &mut Report) -> Option<ContractFile> {

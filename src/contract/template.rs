@@ -57,6 +57,15 @@ impl Template {
         plain(&self.render(facts))
     }
 
+    /// The name of the member that shows a placeholder, wherever in the tree it stands.
+    pub fn member_of(&self, wanted: &Placeholder) -> Option<&str> {
+        let Self::Object(members) = self else { return None };
+        members.iter().find_map(|member| match &member.value {
+            Self::Value(placeholder, _) if placeholder == wanted => Some(member.name.as_str()),
+            inner => inner.member_of(wanted),
+        })
+    }
+
     /// Reports the placeholders that have no value where this template stands.
     pub fn check(&self, groups: &[Group], report: &mut Report) {
         let mut wrong = |placeholder: &Placeholder, place: &Place| {

@@ -33,6 +33,7 @@ use crate::pipeline::authorize::Permit;
 use crate::pipeline::credential::Credential;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::limit::{Ledger, Limits};
+use crate::pipeline::routing::Found;
 use crate::rejection::{Denial, Failure, Rejection};
 
 pub use authenticate::Authenticator;
@@ -40,7 +41,7 @@ pub use exchange::Arrival;
 pub use explain::{Explanation, Question};
 pub use forward::Upstream;
 pub use respond::Fallback;
-pub use routing::{Found, NormalPath, Routing};
+pub use routing::{Lookup, NormalPath, Routing};
 pub use service::Service;
 
 /// Everything that all workers share.

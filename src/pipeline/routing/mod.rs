@@ -14,7 +14,8 @@ use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Denial, Stage};
 
 pub use path::NormalPath;
-use tree::{Lookup, Tree};
+pub use tree::Lookup;
+use tree::Tree;
 
 /// All APIs of a gateway by listener and host.
 #[derive(Debug, Default)]
@@ -73,6 +74,11 @@ impl Routing {
         self.listeners.get(listener)?.find(host)
     }
 
+    /// Where a path of one API leads.
+    pub fn look_up(&self, api: usize, method: &Method, path: &NormalPath) -> Lookup {
+        self.apis.get(api).map_or(Lookup::Nothing, |tree| tree.find(method, path))
+    }
+
     fn find_route(&self, api: usize, exchange: &mut Exchange) -> Result<(usize, Vec<(Arc<str>, String)>), Denial> {
         if exchange.method == Method::CONNECT {
             return Err(Denial::ConnectRefused);
@@ -81,7 +87,7 @@ impl Routing {
             return Err(Denial::TraceRefused);
         }
         let path = NormalPath::parse(exchange.uri.path())?;
-        let lookup = self.apis.get(api).map_or(Lookup::Nothing, |tree| tree.find(&exchange.method, &path));
+        let lookup = self.look_up(api, &exchange.method, &path);
         exchange.notes.path = Some(path);
         match lookup {
             Lookup::Found { route, captures } => Ok((route, captures)),
