@@ -92,7 +92,11 @@ fn make_admin(ready: &Ready) -> anyhow::Result<Secret> {
             Some(record) => {
                 let (realm, account) = (api.facts.realm.clone(), record.account.id.clone());
                 let id = account.to_string();
-                (Change::SetPassword { realm, account, password: hash, sessions_valid_from: now }, AuditAction::PasswordChange, id)
+                (
+                    Change::SetPassword { realm, account, password: hash, sessions_valid_from: now },
+                    AuditAction::PasswordChange,
+                    id,
+                )
             }
             None => {
                 let account = admin(api, now);
@@ -147,7 +151,11 @@ fn lesson(ready: &Ready, address: SocketAddr, password: &Secret, config: &Path) 
     let reading = forwarded(api, |route| route.methods.contains(&http::Method::GET)).context("the contract forwards nothing")?;
     let read = format!("{base}{}", path(reading));
     let mut out = format!("\ngateward is in front of a sample API. Its files are in {}\n", folder_of(config).display());
-    let _ = writeln!(out, "admin's password: {}   Ctrl-C stops the demo. Paste these lines into another terminal.\n", password.expose());
+    let _ = writeln!(
+        out,
+        "admin's password: {}   Ctrl-C stops the demo. Paste these lines into another terminal.\n",
+        password.expose()
+    );
     step(&mut out, "log in: the gateway answers itself", &[&capture("TOKEN", &login_url, "", &credentials, token)]);
     let session = header(api, "TOKEN");
     step(&mut out, "call the API: it sees who you are (x-auth-…), and no credential", &[&format!("curl -s {read} {session}")]);

@@ -97,7 +97,8 @@ fn show_record(ready: &Ready, id: &str) -> anyhow::Result<()> {
 }
 
 fn error_of(body: &str) -> String {
-    let error = serde_json::from_str::<Value>(body).ok().and_then(|body| body.get("error").and_then(Value::as_str).map(str::to_owned));
+    let error =
+        serde_json::from_str::<Value>(body).ok().and_then(|body| body.get("error").and_then(Value::as_str).map(str::to_owned));
     error.unwrap_or_else(|| format!("the server answered {}", json!(body)))
 }
 

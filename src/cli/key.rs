@@ -1,3 +1,7 @@
 #[derive(Debug, clap::Subcommand)]
-pub enum KeyCommand { X }
-pub fn run(_: &crate::cli::load::Invocation, _: KeyCommand) -> anyhow::Result<()> { Ok(()) }
+pub enum KeyCommand {
+    X,
+}
+pub fn run(_: &crate::cli::load::Invocation, _: KeyCommand) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -18,7 +18,6 @@ mod token;
 mod user;
 mod words;
 
-
 use std::process::ExitCode;
 
 use clap::Parser;

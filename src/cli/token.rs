@@ -1,3 +1,7 @@
 #[derive(Debug, clap::Subcommand)]
-pub enum TokenCommand { X }
-pub fn run(_: &crate::cli::load::Invocation, _: TokenCommand) -> anyhow::Result<()> { Ok(()) }
+pub enum TokenCommand {
+    X,
+}
+pub fn run(_: &crate::cli::load::Invocation, _: TokenCommand) -> anyhow::Result<()> {
+    Ok(())
+}

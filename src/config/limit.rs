@@ -52,7 +52,7 @@ impl Limit {
 
 words! {
     /// How a quota is counted.
-    pub enum Algorithm { Gcra = "gcra", SlidingWindow = "sliding_window", FixedWindow = "fixed_window" }
+    pub enum Algorithm: Display { Gcra = "gcra", SlidingWindow = "sliding_window", FixedWindow = "fixed_window" }
 }
 
 words! {

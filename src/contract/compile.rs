@@ -57,12 +57,10 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
     };
     let routes = material.routes(report);
     let compiled = Api {
-        contract: file.contract.value.as_str().into(),
         hosts: match api.hosts.as_slice() {
             [] => vec![HostPattern::Any],
             hosts => hosts.iter().map(|host| host.value.clone()).collect(),
         },
-        listener: api.listener.as_ref().map(|name| name.value.as_str().into()),
         upstream: api.upstream.value.as_str().into(),
         carriers: carriers(api, &file, report),
         kinds: kinds(&file, report),

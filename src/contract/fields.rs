@@ -36,7 +36,7 @@ section! {
 
 words! {
     /// Types of members.
-    pub enum FieldKind { Text = "string", TextList = "string[]", Moment = "rfc3339", NetworkList = "network[]" }
+    pub enum FieldKind: Display { Text = "string", TextList = "string[]", Moment = "rfc3339", NetworkList = "network[]" }
 }
 
 words! {
@@ -131,10 +131,6 @@ impl Fields {
     /// The name under which clients send an input.
     pub fn name_of(&self, input: Input) -> Option<&str> {
         self.rules.iter().find(|(_, rule)| rule.is.as_ref().is_some_and(|is| is.value == input)).map(|(name, _)| name.as_str())
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
     }
 
     /// Reads a body. An empty body reads as an empty object, so that bodies whose members are all optional may be left out.

@@ -20,7 +20,6 @@ pub use spending::{Counted, Spending, Spent, Subject};
 /// One limit, ready to be spent from.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    pub name: Arc<str>,
     /// Limits of one bucket share their counters where algorithm and window are the same; otherwise each counts alone.
     pub bucket: Arc<str>,
     pub quota: Quota,

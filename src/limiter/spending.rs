@@ -51,7 +51,6 @@ impl Counted {
     /// `api` keeps limits of the same name in two APIs apart.
     pub fn new(api: &str, limit: Arc<contract::Limit>) -> Self {
         let rule = Rule {
-            name: limit.name.clone(),
             bucket: format!("{api}/{}", limit.name).into(),
             quota: limit.quota,
             burst: limit.burst,
