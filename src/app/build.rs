@@ -54,6 +54,10 @@ pub async fn pipeline(ready: &Ready, store: &Store, log: AccessLog, metrics: Met
         "Access-log lines that were dropped because the reader is slow or gone",
         move || dropped.dropped(),
     );
+    let cells = limiter.clone();
+    metrics.gauge("gateward_limit_cells", "Counters that limits hold in memory", move || {
+        f64::from(u32::try_from(cells.cells()).unwrap_or(u32::MAX))
+    });
     let in_flight = Arc::new(AtomicU64::new(0));
     let shown = in_flight.clone();
     metrics.gauge("gateward_requests_in_flight", "Requests whose answer has not gone out yet", move || {

@@ -35,9 +35,9 @@ pub enum Command {
     /// Show every mistake of the config and its contract files; starts nothing
     #[command(after_help = "Example:\n  gateward check gateway.toml")]
     Check(CheckOptions),
-    /// Show who may call what
-    #[command(after_help = "Example:\n  gateward routes")]
-    Routes(Output),
+    /// Show who may call what, or which route a request would take
+    #[command(after_help = "Examples:\n  gateward routes\n  gateward routes GET http://localhost:8080/items/42")]
+    Routes(RoutesOptions),
     /// Show what would become of a request, or why one was refused
     #[command(after_help = "Examples:\n  \
         gateward explain GET http://localhost:8080/items -H 'Authorization: Bearer …'\n  \
@@ -90,6 +90,15 @@ pub struct DemoOptions {
 }
 
 #[derive(Debug, Args)]
+pub struct RoutesOptions {
+    /// A method and a URL: shows the route that would take the request, and those that come near
+    #[arg(value_name = "METHOD URL", num_args = 0..=2)]
+    pub request: Vec<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
 pub struct ExplainOptions {
     /// A method and a URL, or the id of a request that was refused
     #[arg(value_name = "METHOD URL | REQUEST_ID", num_args = 1..=2, required = true)]
@@ -100,9 +109,6 @@ pub struct ExplainOptions {
     /// The client's address
     #[arg(long, value_name = "ADDR")]
     pub ip: Option<IpAddr>,
-    /// The request's body
-    #[arg(long, value_name = "TEXT")]
-    pub data: Option<String>,
     /// Ask the file alone, not the running server
     #[arg(long)]
     pub offline: bool,

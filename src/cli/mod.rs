@@ -13,6 +13,7 @@ mod opened;
 mod outcome;
 mod output;
 mod routes;
+mod routes_match;
 mod serve;
 mod token;
 mod user;

@@ -2,14 +2,39 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::arguments::Output;
+use crate::app::load::Ready;
+use crate::cli::arguments::{Output, RoutesOptions};
 use crate::cli::load::Invocation;
+use crate::cli::outcome::Usage;
 use crate::cli::output::{self, Form, Table};
+use crate::cli::routes_match::{Matching, matching};
 use crate::contract::{Access, Api, Demand, Route, Target};
 use crate::identity::{CredentialKind, Scope};
 
-pub fn run(invocation: &Invocation, output: &Output) -> anyhow::Result<()> {
+pub fn run(invocation: &Invocation, options: &RoutesOptions) -> anyhow::Result<()> {
     let ready = invocation.load()?;
+    match options.request.as_slice() {
+        [] => table(&ready, options.output),
+        [method, url] => show(&matching(&ready, method, url)?, options.output),
+        _ => Err(Usage("name a method and a URL, or neither".to_owned()).into()),
+    }
+}
+
+fn show(found: &Matching, output: Output) -> anyhow::Result<()> {
+    if output.form() == Form::Json {
+        return output::json(found);
+    }
+    let mut lines = vec![match (&found.route, found.allow.as_slice()) {
+        (Some(route), _) => format!("{} of API {} takes {}", route, found.api, found.path),
+        (None, []) => format!("no route of API {} takes {}: 404", found.api, found.path),
+        (None, allow) => format!("API {} takes {} with {} only: 405", found.api, found.path, allow.join(", ")),
+    }];
+    lines.extend(found.captures.iter().map(|(name, value)| format!("  {name} = {value}")));
+    lines.extend(found.near.iter().map(|name| format!("  near: {name}")));
+    output::text(&format!("{}\n", lines.join("\n")))
+}
+
+fn table(ready: &Ready, output: Output) -> anyhow::Result<()> {
     let routes = || ready.apis.iter().flat_map(|api| api.routes.iter().map(move |route| (api, route)));
     match output.form() {
         Form::Json => output::json(&routes().map(|(api, route)| as_json(api, route)).collect::<Vec<_>>()),

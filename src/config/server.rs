@@ -63,7 +63,7 @@ impl Store {
 
 words! {
     /// Levels of the diagnostic log.
-    pub enum Level: Display { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
+    pub enum Level { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
 }
 
 words! {

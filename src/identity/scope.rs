@@ -42,10 +42,6 @@ impl ScopeSet {
         self.0.iter()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub fn insert(&mut self, scope: Scope) {
         if !self.0.contains(&scope) {
             self.0.push(scope);

@@ -48,6 +48,13 @@ pub enum Limiter {
 }
 
 impl Limiter {
+    /// How many counters there are.
+    pub fn cells(&self) -> usize {
+        match self {
+            Self::Memory(memory) => memory.cells(),
+        }
+    }
+
     /// Spends one. A refused spending costs nothing.
     pub fn spend(&self, rule: &Rule, key: CellKey, now: Tick) -> Decision {
         match self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::contract::Api;
-use crate::identity::{Account, Caller, CredentialKind, Principal, SessionId};
+use crate::identity::{Account, Caller, CredentialKind, Principal, Secret, SessionId};
 use crate::pipeline::credential::Credential;
 use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Denial, Failure, Rejection, Stage};
@@ -27,15 +27,21 @@ impl Authenticator {
     /// The denials of stage `authenticate`.
     pub fn verify(&self, api: &Api, credential: Option<&Credential>, exchange: &mut Exchange) -> Result<Caller, Rejection> {
         let Some(credential) = credential else { return Ok(Caller::Anonymous) };
-        let now = exchange.now.wall;
-        let principal = match credential.kind {
-            CredentialKind::Jwt => self.verify_token(api, credential.text.expose(), now)?,
-            CredentialKind::ApiKey => self.verify_key(api, credential.text.expose(), now)?,
-        };
-        let principal = Arc::new(principal);
+        let principal = Arc::new(self.judge(api, credential.kind, &credential.text, exchange.now.wall)?);
         exchange.notes.principal = Some(principal.clone());
         exchange.note(Stage::Authenticate, || describe(&principal));
         Ok(Caller::Known(principal))
+    }
+
+    /// Who a credential stands for now.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn judge(&self, api: &Api, kind: CredentialKind, text: &Secret, now: Timestamp) -> Result<Principal, Rejection> {
+        match kind {
+            CredentialKind::Jwt => Ok(self.verify_token(api, text.expose(), now)?),
+            CredentialKind::ApiKey => self.verify_key(api, text.expose(), now),
+        }
     }
 
     fn verify_token(&self, api: &Api, token: &str, now: Timestamp) -> Result<Principal, Denial> {

@@ -49,7 +49,6 @@ pub struct Notes {
     pub path: Option<NormalPath>,
     /// The index of the API.
     pub api: Option<usize>,
-    pub api_name: Option<Arc<str>>,
     pub route: Option<Arc<str>>,
     pub metrics: Option<Arc<RouteMetrics>>,
     pub operation: Option<Operation>,
