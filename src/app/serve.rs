@@ -32,15 +32,15 @@ const STORE_CHECK: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// What could not be opened, bound or built: nothing was served then.
-pub fn serve(ready: Ready, log: AccessLog, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()> {
+pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()> {
     let control = control_runtime()?;
     let workers = worker_count(ready.config.server.workers);
     let health = Health::default();
     health.set("listeners", Err("not bound yet".to_owned()));
     let metrics = Metrics::default();
-    let store = control.block_on(build::open_store(&ready, control.handle().clone()))?;
-    let pipeline = control.block_on(build::pipeline(&ready, &store, log.clone(), metrics.clone()))?;
-    let sockets = bind_all(&ready, workers)?;
+    let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
+    let pipeline = control.block_on(build::pipeline(ready, &store, log.clone(), metrics.clone()))?;
+    let sockets = bind_all(ready, workers)?;
     let admin_address = ready.config.admin.address;
     let admin_socket = TcpListener::bind(admin_address).map_err(|error| bind_error("admin", admin_address, &error))?;
     let (stop, stopping) = watch::channel(false);
@@ -53,9 +53,9 @@ pub fn serve(ready: Ready, log: AccessLog, started: impl FnOnce(&Pipeline)) -> a
     let admin = control.spawn(admin::serve(admin_socket, state, stopping.clone()));
     let watcher = control.spawn(watch_store(store.clone(), health.clone()));
     let (drain, draining) = watch::channel(false);
-    let threads = start_workers(&ready, &pipeline, sockets, &draining)?;
+    let threads = start_workers(ready, &pipeline, sockets, &draining)?;
     health.set("listeners", Ok(()));
-    announce(&ready, &store, workers);
+    announce(ready, &store, workers);
     started(&pipeline);
     control.block_on(stop_signal())?;
     tracing::info!("stopping: requests in flight have {:?}", ready.config.server.drain_timeout);
@@ -100,6 +100,10 @@ fn bind_all(ready: &Ready, workers: usize) -> anyhow::Result<Vec<Vec<TcpListener
     ready.config.listeners.iter().map(bind).collect()
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the operating system's errors are an open set: the others are said in its words"
+)]
 fn bind_error(name: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {

@@ -38,7 +38,7 @@ pub fn run(_: &Invocation, options: &DemoOptions) -> anyhow::Result<()> {
     let Some(ready) = load::load(&path, &|_| None, &mut report) else { bail!("{report}") };
     let password = make_admin(&ready)?;
     let words = lesson(&ready, address, &password, &path)?;
-    serve::start(ready, move |_| output::note(&words))
+    serve::start(&ready, move |_| output::note(&words))
 }
 
 fn contract_name(asked: Option<&str>) -> anyhow::Result<String> {

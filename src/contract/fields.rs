@@ -152,10 +152,10 @@ impl Fields {
                 (None, Some(default)) => default.render(facts),
                 (None, None) => Value::Null,
             };
-            let read = match value {
-                Value::Null if rule.required => Err("is required"),
-                Value::Null => continue,
-                value => rule.read(&value, now),
+            let read = match value.is_null() {
+                true if rule.required => Err("is required"),
+                true => continue,
+                false => rule.read(&value, now),
             };
             let value = read.map_err(|why| match &rule.message {
                 Some(message) => invalid(name, message),

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::body::Body;
 use crate::config::CredentialHandling;
-use crate::contract::{Api, CallerFacts, Facts, KeyFacts, Route};
+use crate::contract::{Api, CallerFacts, Carrier, Facts, KeyFacts, Route};
 use crate::pipeline::authorize::Permit;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::headers::{self, Origin};
@@ -90,7 +90,7 @@ fn folded(byte: u8) -> u8 {
 }
 
 fn strip_credentials(api: &Api, route: &Route, used: Option<&HeaderName>, out: &mut HeaderMap) {
-    let known = api.carriers.iter().map(|carrier| carrier.header()).chain([&header::AUTHORIZATION]);
+    let known = api.carriers.iter().map(Carrier::header).chain([&header::AUTHORIZATION]);
     for name in known {
         let handling = if used == Some(name) { route.credential } else { route.unused_carriers };
         if handling == CredentialHandling::Strip {

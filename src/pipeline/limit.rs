@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::clock::Now;
 use crate::contract::LimitHeaders;
@@ -81,9 +81,9 @@ impl Limits<'_> {
 }
 
 impl Ledger {
-    /// Gives back what counts failures only.
-    pub fn settle(&self, limiter: &Limiter, succeeded: bool) {
-        if succeeded {
+    /// Gives back what counts failures only, when the answer is none.
+    pub fn settle(&self, limiter: &Limiter, status: StatusCode) {
+        if !status.is_client_error() && !status.is_server_error() {
             self.0.iter().filter(|spent| spent.counted.counts_failures_only()).for_each(|spent| spent.refund(limiter));
         }
     }

@@ -183,7 +183,7 @@ impl Worker {
                 (respond::refuse(&rejection, api, &self.pipeline.fallback, exchange), verdict, Some(rejection))
             }
         };
-        ledger.settle(&self.pipeline.limiter, response.status().as_u16() < 400);
+        ledger.settle(&self.pipeline.limiter, response.status());
         if let Some(api) = self.pipeline.api_for_errors(exchange) {
             ledger.write_headers(api.limit_headers, exchange.now, response.headers_mut());
         }

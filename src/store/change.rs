@@ -83,7 +83,7 @@ pub enum WriteError {
 }
 
 /// Which record a change touched, as the table `changes` tells other processes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Record {
     pub kind: Kind,
     pub realm: Arc<str>,
@@ -91,7 +91,7 @@ pub(super) struct Record {
 }
 
 /// Kinds of records that the directory shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Account,
     Key,

@@ -1,6 +1,8 @@
 //! What every backend must do, written against [`Store`] alone; run on SQLite. A second connection of the tests' own
 //! plays other processes and the passage of trouble.
 
+#![expect(clippy::disallowed_methods, reason = "tests start tasks of their own, and join them")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 

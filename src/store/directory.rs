@@ -82,9 +82,9 @@ impl Directory {
 
     pub(super) fn show(&self, image: Image) {
         match image {
-            Image::Account { realm, id, account } => self.realm(&realm).accounts.set(id, account),
-            Image::Key { realm, id, key } => self.realm(&realm).keys.set(id, key),
-            Image::Session { realm, id, ended } => self.realm(&realm).ended.set(id, ended),
+            Image::Account { realm, id, account } => self.realm(&realm).accounts.set(&id, account.as_ref()),
+            Image::Key { realm, id, key } => self.realm(&realm).keys.set(&id, key.as_ref()),
+            Image::Session { realm, id, ended } => self.realm(&realm).ended.set(&id, ended.as_ref()),
         }
     }
 
@@ -108,10 +108,10 @@ impl Directory {
 
     /// Forgets ended sessions that would have expired by now, and keys that are long dead.
     pub(super) fn prune(&self, now: Timestamp) {
-        for realm in self.realms.load().values() {
+        self.realms.load().values().for_each(|realm| {
             realm.ended.retain(|_, ended| ended.expires_at > now);
             realm.keys.retain(|_, key| !is_long_dead(key, now));
-        }
+        });
     }
 
     fn realm(&self, name: &Arc<str>) -> Arc<Realm> {
@@ -160,13 +160,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
     }
 
     /// Puts the value in, or takes the key out.
-    pub(super) fn set(&self, key: K, value: Option<V>) {
-        let Some(shard) = self.shards.get(self.position(&key)) else { return };
+    pub(super) fn set(&self, key: &K, value: Option<&V>) {
+        let Some(shard) = self.shards.get(self.position(key)) else { return };
         shard.rcu(|map| {
             let mut map = HashMap::clone(map);
-            match &value {
+            match value {
                 Some(value) => map.insert(key.clone(), value.clone()),
-                None => map.remove(&key),
+                None => map.remove(key),
             };
             map
         });

@@ -206,7 +206,7 @@ fn conflict(what: &'static str) -> Result<(), Fault> {
 /// The only foreign key of sessions and keys is their account.
 fn owner_missing(fault: Fault) -> Fault {
     match fault {
-        Fault::Broken(error) if error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) => {
+        Fault::Broken(error) if error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation) => {
             Fault::Refused(WriteError::Unknown { what: "account" })
         }
         other @ (Fault::Broken(_) | Fault::Refused(_)) => other,

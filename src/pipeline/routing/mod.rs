@@ -37,8 +37,11 @@ struct Hosts {
 pub struct Found {
     pub api: usize,
     pub route: usize,
-    pub captures: Vec<(Arc<str>, String)>,
+    pub captures: Captures,
 }
+
+/// What the captures of a pattern stand for, percent-decoded.
+pub type Captures = Vec<(Arc<str>, String)>;
 
 impl Routing {
     /// `apis` in the order of their indexes, each with the name of its listener.
@@ -79,7 +82,7 @@ impl Routing {
         self.apis.get(api).map_or(Lookup::Nothing, |tree| tree.find(method, path))
     }
 
-    fn find_route(&self, api: usize, exchange: &mut Exchange) -> Result<(usize, Vec<(Arc<str>, String)>), Denial> {
+    fn find_route(&self, api: usize, exchange: &mut Exchange) -> Result<(usize, Captures), Denial> {
         if exchange.method == Method::CONNECT {
             return Err(Denial::ConnectRefused);
         }

@@ -17,8 +17,8 @@ pub struct Tree {
 
 #[derive(Debug, Default)]
 struct Branch {
-    literals: HashMap<String, Branch>,
-    capture: Option<Box<Branch>>,
+    literals: HashMap<String, Self>,
+    capture: Option<Box<Self>>,
     /// Routes that end here.
     ends: Vec<End>,
     /// Routes that take whatever follows, nothing included.
