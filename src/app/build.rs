@@ -13,7 +13,7 @@ use crate::issuer::Issuer;
 use crate::limiter::{Limiter, Memory};
 use crate::observe::{AccessLog, Metrics, RecentRefusals};
 use crate::password::Passwords;
-use crate::pipeline::{Authenticator, Door, Fallback, Pipeline, Routing, Service};
+use crate::pipeline::{Authenticator, Books, Door, Fallback, Pipeline, Routing, Service};
 use crate::store::Store;
 
 /// How many logins may wait for a hashing thread; the next one is answered 503.
@@ -69,10 +69,7 @@ pub async fn pipeline(ready: &Ready, store: &Store, log: AccessLog, metrics: Met
         limiter,
         fallback: Fallback::default(),
         doors: doors(ready),
-        unrouted,
-        in_flight,
-        log,
-        refusals: RecentRefusals::default(),
+        books: Arc::new(Books { log, refusals: RecentRefusals::default(), unrouted, in_flight }),
     }))
 }
 

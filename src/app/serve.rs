@@ -47,7 +47,7 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     let state = AdminState {
         health: health.clone(),
         metrics,
-        refusals: pipeline.refusals.clone(),
+        refusals: pipeline.books.refusals.clone(),
         explain: explain_fn(pipeline.clone()),
     };
     let admin = control.spawn(admin::serve(admin_socket, state, stopping.clone()));

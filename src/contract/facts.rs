@@ -158,7 +158,7 @@ fn key_value(facts: KeyFacts<'_>, fact: KeyFact) -> Value {
         F::Owner => text(key.owner.as_str()),
         F::Scopes => scopes(&key.scopes),
         F::Tenants => key.tenants.iter().map(|tenant| text(tenant)).collect(),
-        F::AllowedIps => key.allowed_ips.iter().map(|network| text(&shown(network))).collect(),
+        F::AllowedIps => key.allowed_ips.texts().map(Value::String).collect(),
         F::CreatedAt => moment(key.created_at),
         F::ExpiresAt => key.expires_at.map_or(Value::Null, moment),
         F::LastUsedAt => facts.last_used_at.map_or(Value::Null, moment),
@@ -192,12 +192,4 @@ fn moment(at: Timestamp) -> Value {
 
 fn scopes(set: &ScopeSet) -> Value {
     set.iter().map(|scope| text(scope.as_str())).collect()
-}
-
-/// A single address is shown as the client wrote it, without the prefix length of its network.
-fn shown(network: &ipnet::IpNet) -> String {
-    match network.prefix_len() == network.max_prefix_len() {
-        true => network.addr().to_string(),
-        false => network.to_string(),
-    }
 }

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
 use crate::clock::Timestamp;
 use crate::contract::{Endpoint, Input, Inputs};
 use crate::identity::{ApiKey, Digest, KeyId, Networks, Principal, Scope, ScopeSet};
@@ -94,8 +92,7 @@ fn allowed_ips(caller: &Principal, inputs: &Inputs, named: &impl Fn(Input, &str)
     if asked.is_empty() {
         return Ok(own.clone());
     }
-    let inside = |network: &IpNet| own.iter().any(|outer| outer.contains(network));
-    if asked.iter().all(inside) {
+    if asked.lie_within(own) {
         return Ok(asked);
     }
     Err(named(Input::KeyAllowedIps, "must lie within the networks of the key that asks"))

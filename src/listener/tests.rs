@@ -133,6 +133,7 @@ fn a_head_that_does_not_end_is_cut_though_bytes_keep_coming() {
         while tokio::io::AsyncWriteExt::write_all(&mut client.socket, b"x").await.is_ok() {
             bytes += 1;
             assert!(bytes < 1000, "the connection is still open");
+            // waits for: the server's close to reach this end; bounded by the count.
             sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(served.handler.seen.borrow().as_slice(), [""; 0]);
@@ -155,6 +156,7 @@ fn a_silent_connection_is_closed_after_the_idle_time_and_not_the_header_time() {
         // One that has begun to speak has the header time, which is longer here.
         let mut slow = Wire::connect(served.address).await;
         slow.write("GET /slow HTTP/1.1\r\nhost: a\r\n").await;
+        // waits for: a timeout that must not strike in this time.
         sleep(SHORT * 3).await;
         slow.write("\r\n").await;
         assert_eq!(slow.read_answer().await.1, "/slow");
@@ -170,6 +172,7 @@ fn neither_time_runs_while_a_request_is_served() {
         });
         let mut client = Wire::connect(served.address).await;
         client.write(get("/gate")).await;
+        // waits for: a timeout that must not strike in this time.
         sleep(SHORT * 3).await;
         served.handler.gate.notify_one();
         assert_eq!(client.read_answer().await.1, "through");
@@ -276,7 +279,7 @@ fn the_listener_lives_through_a_full_file_table() {
             }
         };
         assert_eq!(error.raw_os_error(), Some(24));
-        // The listener meets the full table in this time, more than once.
+        // waits for: the listener to meet the full table more than once.
         sleep(ACCEPT_PAUSE * 3).await;
         assert!(!served.task.is_finished());
         drop(clients);
@@ -371,6 +374,7 @@ fn a_trickle_does_not_prolong_the_time_of_a_collected_body() {
             while sent < 7 && stopped.try_recv().is_err() {
                 tokio::io::AsyncWriteExt::write_all(&mut write, b"x").await.unwrap();
                 sent += 1;
+                // waits for: part of the timeout that each byte starts anew.
                 sleep(SHORT / 3).await;
             }
             write

@@ -2,20 +2,28 @@
 //! client has gone before it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Method, Response, header};
 
 use crate::body::{Body, Meter};
 use crate::clock;
-use crate::observe::{Record, RouteMetrics, Verdict};
-use crate::pipeline::Pipeline;
+use crate::observe::{AccessLog, RecentRefusals, Record, RouteMetrics, Verdict};
 use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Failure, Rejection};
 
+/// Where accounts are written.
+pub struct Books {
+    pub log: AccessLog,
+    pub refusals: RecentRefusals,
+    /// For requests that found no route.
+    pub unrouted: Arc<RouteMetrics>,
+    pub in_flight: Arc<AtomicU64>,
+}
+
 /// A request whose account is still open. Dropping it closes the account: the client left, or a stage panicked.
 pub struct Account {
-    pipeline: Arc<Pipeline>,
+    books: Arc<Books>,
     pub exchange: Exchange,
     /// Counts the request's body.
     pub received: Option<Meter>,
@@ -25,7 +33,7 @@ pub struct Account {
 
 /// What is written once the answer's body has gone out.
 struct Line {
-    pipeline: Arc<Pipeline>,
+    books: Arc<Books>,
     metrics: Arc<RouteMetrics>,
     record: Record,
     received: Option<Meter>,
@@ -33,11 +41,11 @@ struct Line {
 }
 
 impl Account {
-    pub fn open(pipeline: Arc<Pipeline>, exchange: Exchange) -> Self {
+    pub fn open(books: Arc<Books>, exchange: Exchange) -> Self {
         // Taken now: the headers go to the upstream.
         let user_agent = exchange.headers.get(header::USER_AGENT).map(|value| Record::agent(value.as_bytes()));
-        pipeline.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { pipeline, exchange, received: None, user_agent, closed: false }
+        books.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { books, exchange, received: None, user_agent, closed: false }
     }
 
     /// Writes the line when the answer's body has ended.
@@ -45,7 +53,7 @@ impl Account {
         self.closed = true;
         let line = self.line(response.status().as_u16(), verdict, rejection);
         if rejection.is_some() {
-            self.pipeline.refusals.remember(&line.record);
+            self.books.refusals.remember(&line.record);
         }
         let (parts, body) = response.into_parts();
         Response::from_parts(parts, body.when_done(move |done| line.write(done.bytes)))
@@ -54,7 +62,6 @@ impl Account {
     fn line(&mut self, status: u16, verdict: Verdict, rejection: Option<&Rejection>) -> Line {
         let exchange = &mut self.exchange;
         let notes = std::mem::take(&mut exchange.notes);
-        let service = notes.api.and_then(|index| self.pipeline.services.get(index));
         let credential = notes.principal.as_ref().map(|p| format!("{}:{}", p.kind, p.credential_id));
         let record = Record {
             at: exchange.now.wall,
@@ -64,7 +71,7 @@ impl Account {
             reason: rejection.map(Rejection::code),
             detail: rejection.map(ToString::to_string),
             listener: exchange.listener.clone(),
-            api: service.map_or_else(Arc::default, |service| service.api.facts.name.clone()),
+            api: notes.api_name.unwrap_or_default(),
             route: notes.route.unwrap_or_default(),
             method: exchange.method.clone(),
             host: notes.host.unwrap_or_default(),
@@ -83,8 +90,8 @@ impl Account {
             user_agent: self.user_agent.take(),
         };
         Line {
-            pipeline: self.pipeline.clone(),
-            metrics: notes.metrics.unwrap_or_else(|| self.pipeline.unrouted.clone()),
+            books: self.books.clone(),
+            metrics: notes.metrics.unwrap_or_else(|| self.books.unrouted.clone()),
             record,
             received: self.received.take(),
             started: exchange.now.tick,
@@ -100,7 +107,7 @@ impl Drop for Account {
         if std::thread::panicking() {
             let defect = Rejection::from(Failure::Internal { detail: "a stage panicked".to_owned() });
             let line = self.line(500, Verdict::Failed, Some(&defect));
-            self.pipeline.refusals.remember(&line.record);
+            self.books.refusals.remember(&line.record);
             line.write(0);
         } else {
             self.line(0, Verdict::Failed, None).write(0);
@@ -114,8 +121,8 @@ impl Line {
         self.record.bytes_out = bytes_out;
         self.record.bytes_in = self.received.as_ref().map_or(0, Meter::bytes);
         self.metrics.record(self.record.status, self.record.reason, self.record.duration_us);
-        self.pipeline.log.write(&self.record);
-        self.pipeline.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.books.log.write(&self.record);
+        self.books.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::contract::Operation;
 use crate::identity::{CredentialKind, Principal};
 use crate::listener::{ClientAddress, Peer};
 use crate::observe::RouteMetrics;
-use crate::pipeline::routing::NormalPath;
+use crate::pipeline::path::NormalPath;
 use crate::rejection::{Denial, Stage};
 
 /// What a listener knows of a request beside its head.
@@ -47,8 +47,9 @@ pub struct Exchange {
 pub struct Notes {
     pub host: Option<String>,
     pub path: Option<NormalPath>,
-    /// The index of the API.
+    /// The index of the API, and its name.
     pub api: Option<usize>,
+    pub api_name: Option<Arc<str>>,
     pub route: Option<Arc<str>>,
     pub metrics: Option<Arc<RouteMetrics>>,
     pub operation: Option<Operation>,

@@ -2,18 +2,17 @@
 //! and sends nothing.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use serde_json::{Map, Value, json};
 
-use crate::body::Body;
 use crate::clock::Now;
-use crate::contract::Target;
-use crate::limiter::Spending;
+use crate::contract::{Api, Operation};
 use crate::listener::{ClientAddress, Peer};
-use crate::pipeline::exchange::{Arrival, Exchange, Step};
-use crate::pipeline::limit::Ledger;
-use crate::pipeline::{Judged, Pipeline, inject, respond};
+use crate::pipeline::exchange::{Arrival, Exchange};
+use crate::pipeline::inject::Authorized;
 use crate::rejection::Rejection;
 
 /// The request that is asked about.
@@ -52,96 +51,83 @@ pub struct Explanation {
     pub identity: Map<String, Value>,
 }
 
-impl Pipeline {
-    /// Explains one request.
+impl Question {
+    /// The request as a listener would hand it on. `listeners` are the names that there are.
     ///
     /// # Errors
-    /// What is wrong with the question, in words.
-    pub fn explain(&self, question: &Question, now: Now) -> Result<Explanation, String> {
-        let mut exchange = self.pose(question, now)?.explained();
-        let outcome = self.judge(&mut exchange, &mut Ledger::default(), Spending::Peek);
-        match outcome {
-            Ok(judged) => Ok(Self::granted(&judged, &mut exchange)),
-            Err(rejection) => Ok(self.refused(&rejection, &mut exchange)),
-        }
+    /// What is wrong with the question, in words; never with the value of a header, which may be a credential.
+    pub fn pose<'a>(&self, mut listeners: impl Iterator<Item = &'a Arc<str>>, now: Now) -> Result<Exchange, String> {
+        let listener = match &self.listener {
+            Some(name) => listeners.find(|known| ***known == **name).ok_or_else(|| format!("no listener `{name}`"))?,
+            None => listeners.next().ok_or("there is no listener")?,
+        };
+        let client = self.ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical();
+        let arrival = Arrival {
+            now,
+            listener: listener.clone(),
+            client: ClientAddress { ip: client, peer: Peer::Untrusted, ignored_header: None, malformed: false },
+            peer: SocketAddr::new(client, 0),
+        };
+        Ok(Exchange::new(self.head()?, arrival, "explained".to_owned()))
     }
 
-    fn pose(&self, question: &Question, now: Now) -> Result<Exchange, String> {
-        let method = Method::from_bytes(question.method.as_bytes()).map_err(|_| format!("`{}` is no method", question.method))?;
-        let uri: Uri = question.url.parse().map_err(|_| format!("`{}` is no URL", question.url))?;
-        let listener = match &question.listener {
-            Some(name) => self.doors.iter().find(|door| *door.name == **name).ok_or_else(|| format!("no listener `{name}`"))?,
-            None => self.doors.first().ok_or("there is no listener")?,
-        };
+    fn head(&self) -> Result<Parts, String> {
+        let uri: Uri = self.url.parse().map_err(|_| format!("`{}` is no URL", self.url))?;
         let mut request = Request::new(());
-        *request.method_mut() = method;
+        *request.method_mut() =
+            Method::from_bytes(self.method.as_bytes()).map_err(|_| format!("`{}` is no method", self.method))?;
         if let Some(authority) = uri.authority() {
             let host = HeaderValue::from_str(authority.as_str()).map_err(|_| "the URL's host is no header value".to_owned())?;
             request.headers_mut().insert(header::HOST, host);
         }
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         *request.uri_mut() = target.parse().map_err(|_| format!("`{target}` is no request target"))?;
-        for (name, value) in &question.headers {
+        for (name, value) in &self.headers {
             let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is no header name"))?;
-            // The value may be a credential: it is not repeated.
             let value = HeaderValue::from_str(value).map_err(|_| format!("the value of {name} is no header value"))?;
             request.headers_mut().append(header, value);
         }
         request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
-        let client = question.ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical();
-        let arrival = Arrival {
-            now,
-            listener: listener.name.clone(),
-            client: ClientAddress { ip: client, peer: Peer::Untrusted, ignored_header: None, malformed: false },
-            peer: SocketAddr::new(client, 0),
-        };
-        Ok(Exchange::new(request.into_parts().0, arrival, "explained".to_owned()))
+        Ok(request.into_parts().0)
     }
+}
 
-    fn granted(judged: &Judged<'_>, exchange: &mut Exchange) -> Explanation {
-        let (verdict, target, identity) = match &judged.route.target {
-            Target::Local(endpoint) => ("answer", endpoint.operation.as_str().to_owned(), Map::new()),
-            Target::Upstream => {
-                let used = judged.credential.as_ref().map(|credential| &credential.header);
-                let api = &judged.service.api;
-                let authorized = inject::apply(api, judged.route, &judged.permit, used, exchange, Body::empty());
-                let names = api.identity.headers.iter().map(|(name, _)| name);
-                let shown =
-                    names.filter_map(|name| Some((name.to_string(), json!(authorized.headers().get(name)?.to_str().ok()?))));
-                ("forward", judged.service.upstream.to_string(), shown.collect())
-            }
-        };
-        Explanation {
+impl Explanation {
+    fn new(verdict: &str, exchange: &mut Exchange) -> Self {
+        let steps = exchange.steps().into_iter().map(|step| (step.stage.to_owned(), step.outcome)).collect();
+        Self {
             verdict: verdict.to_owned(),
-            steps: shown(exchange.steps()),
+            steps,
             stage: None,
             reason: None,
             detail: None,
             status: None,
             body: None,
-            target: Some(target),
-            identity,
+            target: None,
+            identity: Map::new(),
         }
     }
 
-    fn refused(&self, rejection: &Rejection, exchange: &mut Exchange) -> Explanation {
-        let api = self.api_for_errors(exchange);
-        let (status, body) = respond::text(rejection, api, &self.fallback, exchange);
+    pub fn of_endpoint(operation: Operation, exchange: &mut Exchange) -> Self {
+        Self { target: Some(operation.as_str().to_owned()), ..Self::new("answer", exchange) }
+    }
+
+    pub fn of_upstream(upstream: &str, api: &Api, authorized: &Authorized, exchange: &mut Exchange) -> Self {
+        let names = api.identity.headers.iter().map(|(name, _)| name);
+        let shown = names.filter_map(|name| Some((name.to_string(), json!(authorized.headers().get(name)?.to_str().ok()?))));
+        Self { target: Some(upstream.to_owned()), identity: shown.collect(), ..Self::new("forward", exchange) }
+    }
+
+    pub fn of_rejection(rejection: &Rejection, status: u16, body: String, exchange: &mut Exchange) -> Self {
         exchange.note(rejection.stage(), || format!("refused: {rejection}"));
-        Explanation {
-            verdict: if matches!(rejection, Rejection::Denied(_)) { "refuse" } else { "fail" }.to_owned(),
-            steps: shown(exchange.steps()),
+        let verdict = if matches!(rejection, Rejection::Denied(_)) { "refuse" } else { "fail" };
+        Self {
             stage: Some(rejection.stage().as_str().to_owned()),
             reason: Some(rejection.code().to_owned()),
             detail: Some(rejection.to_string()),
             status: Some(status),
             body: Some(body),
-            target: None,
-            identity: Map::new(),
+            ..Self::new(verdict, exchange)
         }
     }
-}
-
-fn shown(steps: Vec<Step>) -> Vec<(String, String)> {
-    steps.into_iter().map(|step| (step.stage.to_owned(), step.outcome)).collect()
 }

@@ -1,6 +1,7 @@
 //! THE PATH OF ONE REQUEST. The order of the `mod` lines is the order of the path; [`Pipeline::judge`] and
 //! [`Pipeline::handle`] are the page that everything else serves.
 
+mod path;
 mod exchange;
 mod headers;
 mod routing;
@@ -18,16 +19,16 @@ mod explain;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use http::{Request, Response, header};
 
 use crate::body::{Body, Incoming};
+use crate::clock::Now;
 use crate::contract::{Api, Operation, Route, Target};
 use crate::issuer::Call;
 use crate::limiter::{Counted, Limiter, Spending};
-use crate::observe::{AccessLog, RecentRefusals, RouteMetrics, Verdict};
+use crate::observe::Verdict;
 use crate::pipeline::account::Account;
 use crate::pipeline::authorize::Permit;
 use crate::pipeline::credential::Credential;
@@ -36,12 +37,14 @@ use crate::pipeline::limit::{Ledger, Limits};
 use crate::pipeline::routing::Found;
 use crate::rejection::{Denial, Failure, Rejection};
 
+pub use account::Books;
 pub use authenticate::Authenticator;
 pub use exchange::Arrival;
 pub use explain::{Explanation, Question};
 pub use forward::Upstream;
+pub use path::NormalPath;
 pub use respond::Fallback;
-pub use routing::{Lookup, NormalPath, Routing};
+pub use routing::{Lookup, Routing};
 pub use service::Service;
 
 /// Everything that all workers share.
@@ -51,11 +54,7 @@ pub struct Pipeline {
     pub limiter: Arc<Limiter>,
     pub fallback: Fallback,
     pub doors: Vec<Door>,
-    /// For requests that found no route.
-    pub unrouted: Arc<RouteMetrics>,
-    pub in_flight: Arc<AtomicU64>,
-    pub log: AccessLog,
-    pub refusals: RecentRefusals,
+    pub books: Arc<Books>,
 }
 
 /// What the pipeline knows of a listener.
@@ -120,6 +119,29 @@ impl Pipeline {
         Ok((credential, caller))
     }
 
+    /// Runs a request that nobody sent through the stages.
+    ///
+    /// # Errors
+    /// What is wrong with the question, in words.
+    pub fn explain(&self, question: &Question, now: Now) -> Result<Explanation, String> {
+        let known = self.doors.iter().map(|door| &door.name);
+        let mut exchange = question.pose(known, now)?.explained();
+        let judged = match self.judge(&mut exchange, &mut Ledger::default(), Spending::Peek) {
+            Ok(judged) => judged,
+            Err(rejection) => {
+                let (status, body) = respond::text(&rejection, self.api_for_errors(&exchange), &self.fallback, &exchange);
+                return Ok(Explanation::of_rejection(&rejection, status, body, &mut exchange));
+            }
+        };
+        let api = &judged.service.api;
+        if let Some(operation) = operation(judged.route) {
+            return Ok(Explanation::of_endpoint(operation, &mut exchange));
+        }
+        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let authorized = inject::apply(api, judged.route, &judged.permit, used, &mut exchange, Body::empty());
+        Ok(Explanation::of_upstream(&judged.service.upstream, api, &authorized, &mut exchange))
+    }
+
     /// What the listener's limits say of the head.
     fn check_head(&self, exchange: &Exchange) -> Result<(), Denial> {
         let Some(door) = self.door(exchange) else { return Ok(()) };
@@ -148,6 +170,7 @@ impl Pipeline {
         let service = self.services.get(found.api).ok_or_else(gap)?;
         let route = service.api.routes.get(found.route).ok_or_else(gap)?;
         let lane = service.lanes.get(found.route).ok_or_else(gap)?;
+        exchange.notes.api_name = Some(service.api.facts.name.clone());
         exchange.notes.route = Some(route.name.clone());
         exchange.notes.metrics = Some(lane.metrics.clone());
         exchange.notes.operation = operation(route);
@@ -171,7 +194,7 @@ impl Worker {
     /// Serves one request, whatever becomes of it: one answer, one log line, one count.
     pub async fn serve(self: Rc<Self>, request: Request<Incoming>, arrival: Arrival) -> Response<Body> {
         let (parts, incoming) = request.into_parts();
-        let mut account = Account::open(self.pipeline.clone(), Exchange::new(parts, arrival, crate::random::request_id()));
+        let mut account = Account::open(self.pipeline.books.clone(), Exchange::new(parts, arrival, crate::random::request_id()));
         let mut ledger = Ledger::default();
         let outcome = self.handle(&mut account, incoming, &mut ledger).await;
         let exchange = &mut account.exchange;

@@ -39,6 +39,7 @@ async fn stranger(folder: &TempDir) -> SqliteConnection {
 async fn until(what: &str, mut seen: impl FnMut() -> bool) {
     let polling = async {
         while !seen() {
+            // waits for: what the other store does; the whole wait is bounded below.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -428,6 +429,7 @@ async fn another_store_on_the_same_file_follows() {
     server.write(Change::OpenSession(session("s1", "u1")), None).await.unwrap();
     tool.write(end("s1"), None).await.unwrap();
     until("the end of the session", || directory.session_ended("main", "s1")).await;
+    assert!(directory.account("main", &ann).unwrap().is_active());
     let disable = Change::SetStatus {
         realm: "main".into(),
         account: ann.clone(),

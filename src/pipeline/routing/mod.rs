@@ -1,6 +1,5 @@
 //! Host, path and method to one route of one API. An API is chosen by listener and host, never by path alone.
 
-mod path;
 mod tree;
 
 use std::collections::HashMap;
@@ -11,9 +10,9 @@ use http::Method;
 use crate::config::value::HostPattern;
 use crate::contract::Api;
 use crate::pipeline::exchange::Exchange;
+use crate::pipeline::path::NormalPath;
 use crate::rejection::{Denial, Stage};
 
-pub use path::NormalPath;
 pub use tree::Lookup;
 use tree::Tree;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::config::value::{PathPattern, Segment};
-use crate::pipeline::routing::path::NormalPath;
+use crate::pipeline::path::NormalPath;
 
 /// The compiled routes of one API. Values are indexes into its list of routes.
 #[derive(Debug, Default)]
