@@ -111,7 +111,9 @@ impl Change {
             Self::EndSession { realm, session, .. } => record(Kind::Session, realm, &session.0),
             Self::AddKey(key) => record(Kind::Key, &key.realm, &key.id.0),
             Self::RevokeKey { realm, key, .. } => record(Kind::Key, realm, &key.0),
-            Self::Rehash { .. } | Self::OpenSession(_) | Self::AuditOnly => None,
+            // Whoever logs in is to be known at once, also to a process that has not heard of the account yet.
+            Self::OpenSession(session) => record(Kind::Account, &session.realm, &session.account.0),
+            Self::Rehash { .. } | Self::AuditOnly => None,
         }
     }
 }

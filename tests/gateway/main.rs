@@ -1,0 +1,9 @@
+//! The gateway from outside: the real binary, real sockets, a raw upstream that records every byte it is sent.
+#![cfg(test)]
+
+mod support;
+
+
+mod credentials;
+mod headers;
+mod paths;
