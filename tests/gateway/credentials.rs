@@ -78,7 +78,8 @@ fn attacks_on_tokens_are_refused_alike() {
     let claims_part = message.split_once('.').unwrap().1;
     stage.refused(&format!("{none}.{claims_part}."), "token_algorithm");
     stage.refused(&format!("{none}.{claims_part}.{signature}"), "token_algorithm");
-    stage.refused(&format!("{message}.{}A", signature.strip_suffix(|_| true).unwrap()), "token_signature");
+    let first = if signature.starts_with('A') { "B" } else { "A" };
+    stage.refused(&format!("{message}.{first}{}", signature.get(1..).unwrap()), "token_signature");
     stage.refused(&format!("{message}.{signature}="), "token_malformed");
     stage.refused(&format!("{message}.{signature}.x"), "token_malformed");
     stage.refused(&"a.".repeat(3000), "token_malformed");
@@ -93,7 +94,9 @@ fn attacks_on_tokens_are_refused_alike() {
     stage.refused(&stage.with("env", json!("test")), "environment_foreign");
     stage.refused(&stage.with("sub", json!("user-nobody")), "account_gone");
     stage.refused(&stage.with("epoch", json!(1)), "session_ended");
-    for (member, value) in [("crit", json!(["x"])), ("jwk", json!({})), ("jku", json!("https://evil.test/jwks")), ("b64", json!(false))] {
+    for (member, value) in
+        [("crit", json!(["x"])), ("jwk", json!({})), ("jku", json!("https://evil.test/jwks")), ("b64", json!(false))]
+    {
         let mut header = stage.header.clone();
         header[member] = value;
         stage.refused(&stage.sign(&header, &stage.claims), "token_malformed");
@@ -125,7 +128,8 @@ fn bad_keys_are_refused_alike() {
         stage.refused(key.get(..key.len() - cut).unwrap(), "key_malformed");
     }
     stage.refused(&format!("{key}0"), "key_malformed");
-    let flipped: String = key.chars().rev().enumerate().map(|(at, c)| if at == 10 { if c == 'x' { 'y' } else { 'x' } } else { c }).collect();
+    let flipped: String =
+        key.chars().rev().enumerate().map(|(at, c)| if at == 10 { if c == 'x' { 'y' } else { 'x' } } else { c }).collect();
     stage.refused(&flipped.chars().rev().collect::<String>(), "key_checksum");
     stage.refused(&key.replace("ic_live_", "ic_test_"), "environment_foreign");
     stage.refused(&key.replace("ic_live_", "ic_"), "key_malformed");

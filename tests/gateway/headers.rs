@@ -108,7 +108,7 @@ fn forwarding_headers_of_a_stranger_are_rebuilt() {
     assert_eq!(field(&seen, "x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(field(&seen, "x-forwarded-proto"), Some("http"));
     assert_eq!(field(&seen, "x-forwarded-host"), Some("api.test"));
-    assert!(gateway.stderr().contains("an address header was ignored"), "{}", gateway.stderr());
+    crate::support::until("the warning", || gateway.stderr().contains("an address header was ignored").then_some(()));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn no_secret_is_written() {
 fn a_log_line_stays_one_line() {
     let upstream = Upstream::start();
     let gateway = Gateway::infracast(&upstream.url());
-    let answer = gateway.get("/health", &["User-Agent: a\"b\\\u{1b}[31m\tc"]);
+    let answer = gateway.get("/health", &["User-Agent: a\"b\\\u{202e}\tc"]);
     let line = gateway.logged(&answer);
     assert_eq!(line["status"], 200);
     assert!(line["user_agent"].as_str().unwrap().contains("a\"b\\"), "{line}");

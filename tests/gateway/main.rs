@@ -3,7 +3,8 @@
 
 mod support;
 
-
+mod access;
 mod credentials;
 mod headers;
+mod issuing;
 mod paths;

@@ -65,9 +65,7 @@ impl Client {
         let mut body = bytes[end..].to_vec();
         let length = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
         match length {
-            Some(length) => {
-                while body.len() < length && self.read_more(&mut body).is_some() {}
-            }
+            Some(length) => while body.len() < length && self.read_more(&mut body).is_some() {},
             None if answer.header("transfer-encoding").is_some() => {
                 while !body.ends_with(b"0\r\n\r\n") && self.read_more(&mut body).is_some() {}
             }
