@@ -4,7 +4,14 @@
 mod support;
 
 mod access;
+mod contract;
 mod credentials;
+mod explain;
 mod headers;
 mod issuing;
+mod kill_nine;
+mod lifecycle;
+mod limits;
 mod paths;
+mod store_faults;
+mod upstream_faults;

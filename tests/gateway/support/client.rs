@@ -17,6 +17,8 @@ pub struct Answer {
 
 pub struct Client {
     socket: TcpStream,
+    /// The last request was a HEAD: its answer has no body, whatever its length says.
+    asked_head: bool,
 }
 
 impl Answer {
@@ -38,10 +40,11 @@ impl Client {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
         socket.set_nodelay(true).unwrap();
-        Self { socket }
+        Self { socket, asked_head: false }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.asked_head = bytes.as_ref().starts_with(b"HEAD ");
         self.socket.write_all(bytes.as_ref()).unwrap();
     }
 
@@ -63,6 +66,9 @@ impl Client {
             .collect();
         let mut answer = Answer { status, headers, body: String::new() };
         let mut body = bytes[end..].to_vec();
+        if self.asked_head {
+            return Some(answer);
+        }
         let length = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
         match length {
             Some(length) => while body.len() < length && self.read_more(&mut body).is_some() {},
@@ -73,6 +79,12 @@ impl Client {
         }
         answer.body = String::from_utf8_lossy(&body).into_owned();
         Some(answer)
+    }
+
+    /// Sends and receives on a connection that may end at any time.
+    pub fn try_ask(&mut self, request: &str) -> Option<Answer> {
+        self.socket.write_all(request.as_bytes()).ok()?;
+        self.try_receive()
     }
 
     pub fn receive(&mut self) -> Answer {

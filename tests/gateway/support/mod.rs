@@ -6,7 +6,7 @@ mod upstream;
 mod vectors;
 
 pub use client::{Answer, Client};
-pub use gateway::{Gateway, LogLine};
+pub use gateway::Gateway;
 pub use upstream::{Reply, Upstream};
 pub use vectors::vectors;
 
