@@ -16,7 +16,7 @@ use crate::contract::api::{Api, Carrier, IdentityHeaders, Ids, KeyPrefix, Kind, 
 use crate::contract::builtin;
 use crate::contract::errors::ErrorTable;
 use crate::contract::facts::{ApiFacts, Facts};
-use crate::contract::file::ContractFile;
+use crate::contract::file::{ContractFile, Random};
 use crate::contract::operation::Operation;
 use crate::contract::placeholder::{Group, Placeholder};
 use crate::contract::routes::Material;
@@ -243,13 +243,17 @@ fn tokens(api: &config::Api, file: &ContractFile, facts: &ApiFacts, report: &mut
     token.api_key.prefix.check(&[], report);
     let whole = token.api_key.prefix.render_text(&Facts::of(facts));
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if !plain(&whole) || !token.api_key.also.iter().all(|prefix| plain(prefix)) {
-        report.error(token.api_key.place, "a key's prefix is made of a-z, A-Z, 0-9, `_` and `-`");
-        return None;
-    }
     // Rendering with a marker in place of the environment shows where it stands.
     let marked = ApiFacts { environment: "\u{0}".into(), ..facts.clone() };
     let around = token.api_key.prefix.render_text(&Facts::of(&marked));
+    if !plain(&around.replace('\u{0}', "x")) || !token.api_key.also.iter().all(|prefix| plain(prefix)) {
+        report.error(token.api_key.place, "a key's prefix is made of a-z, A-Z, 0-9, `_` and `-`");
+        return None;
+    }
+    if file.ids.api_key.random != Random::Word(KEY_ID_LENGTH) {
+        let wanted = format!("the id of a key ends in `{{random:{KEY_ID_LENGTH}}}`: the key itself holds that part of it");
+        report.error(file.ids.place, wanted);
+    }
     let around_environment = around.split_once('\u{0}').map(|(before, after)| (before.to_owned(), after.to_owned()));
     let (access_ttl, refresh_ttl) =
         (api.tokens.access_ttl.unwrap_or(token.access.ttl), api.tokens.refresh_ttl.unwrap_or(token.refresh.ttl));
@@ -301,3 +305,6 @@ fn local_headers(file: &ContractFile, report: &mut Report) -> HeaderMap {
     }
     out
 }
+
+/// What a key's text holds of its id (`token/opaque.rs`).
+const KEY_ID_LENGTH: usize = 10;

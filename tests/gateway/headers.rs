@@ -43,7 +43,8 @@ fn forged_identity_never_arrives() {
         "x-auth-method: jwt".to_owned(),
     ];
     let mut seen = identity_lines(&upstream.last());
-    (expected.sort(), seen.sort());
+    expected.sort();
+    seen.sort();
     assert_eq!(seen, expected);
 }
 

@@ -30,7 +30,7 @@ fn sigterm_finishes_what_was_begun() {
     gateway.signal("TERM");
     assert!(clients.into_iter().all(|client| client.join().unwrap() == 200));
     assert_eq!(gateway.wait(), Some(0));
-    assert!(TcpStream::connect(address).is_err());
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     assert!(gateway.stderr().contains("every request was finished"), "{}", gateway.stderr());
 }
 

@@ -104,6 +104,7 @@ impl Shared {
 
 #[expect(clippy::disallowed_methods, reason = "a slow upstream is slow on purpose")]
 fn pause_for(pause: Duration) {
+    // waits for: the client to grow impatient, or not
     thread::sleep(pause);
 }
 
