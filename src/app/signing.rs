@@ -82,9 +82,13 @@ fn key_file(api: &Api) -> Result<Option<&Path>, SigningError> {
 
 fn read(path: &Path) -> io::Result<Secret> {
     // With room for all of it: a text that grows leaves copies of the secret behind.
-    let mut text = String::with_capacity(MAX_KEY_BYTES);
-    File::open(path)?.take(MAX_KEY_BYTES as u64).read_to_string(&mut text)?;
-    Ok(Secret::new(text))
+    let mut text = String::with_capacity(MAX_KEY_BYTES + 1);
+    File::open(path)?.take(MAX_KEY_BYTES as u64 + 1).read_to_string(&mut text)?;
+    let secret = Secret::new(text);
+    match secret.expose().len() > MAX_KEY_BYTES {
+        true => Err(io::Error::other("it is larger than any key")),
+        false => Ok(secret),
+    }
 }
 
 /// An RSA key of 8192 bits in PEM has about 6.5 KB.

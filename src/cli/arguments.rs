@@ -118,6 +118,7 @@ pub struct ExplainOptions {
 
 #[derive(Debug, Args)]
 pub struct CompletionOptions {
+    /// The shell that the script is for
     pub shell: clap_complete::Shell,
 }
 

@@ -19,7 +19,7 @@ pub fn run(invocation: &Invocation, options: &CheckOptions) -> anyhow::Result<()
             Some(ready) => {
                 let routes = ready.apis.iter().map(|api| api.routes.len()).sum();
                 let (apis, routes) = (counted(ready.apis.len(), "API"), counted(routes, "route"));
-                output::text(&format!("{}: {apis}, {routes}, no errors\n", path.display()))?;
+                output::text(&format!("{}: {apis}, {routes}, no errors\n", ready.path.display()))?;
             }
             None => output::note(&report.to_string()),
         },

@@ -19,6 +19,9 @@ mod token;
 mod user;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 use std::process::ExitCode;
 
 use clap::Parser;

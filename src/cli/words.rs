@@ -183,10 +183,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_a_parser_panic(text in "\\PC{0,300}") {
-            let _ = (name(&text), word(&text), id(&text), email(&text), attribute(&text));
-            let _ = (membership(&text), scope(&text), network(&text), expiry(&text));
-            prop_assert!(name(&text).is_err() || text.trim() == text);
+        fn what_parses_is_safe_wherever_it_goes(text in "\\PC{0,300}|[a-z=@,. \\r\\n]{0,12}") {
+            let _ = (scope(&text), network(&text), expiry(&text));
+            let texts = [name(&text), email(&text), attribute(&text).map(|attribute| attribute.value)];
+            let words = [word(&text), id(&text), membership(&text).map(|membership| membership.role.to_string())];
+            for found in texts.into_iter().chain(words.clone()).flatten() {
+                prop_assert!(found.len() <= MAX_BYTES && !found.contains(char::is_control));
+            }
+            for found in words.into_iter().flatten() {
+                prop_assert!(found.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',' && byte != b';'));
+            }
         }
     }
 }

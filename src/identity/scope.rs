@@ -38,6 +38,10 @@ impl Scope {
 }
 
 impl ScopeSet {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Scope> {
         self.0.iter()
     }
