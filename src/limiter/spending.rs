@@ -161,6 +161,7 @@ fn counted_address(address: IpAddr) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::value::Quota;
 
     /// M4: one key per /64.
     #[test]
@@ -170,5 +171,24 @@ mod tests {
         assert_ne!(counted("2001:db8:1:2::1"), counted("2001:db8:1:3::1"));
         assert_eq!(counted("::ffff:10.0.0.1"), counted("10.0.0.1"));
         assert_ne!(counted("10.0.0.1"), counted("10.0.0.2"));
+    }
+    /// A part that a request is not known by yet would be left out, and the limit never spent.
+    #[test]
+    fn limits_by_account_key_or_tenant_wait_for_the_caller() {
+        let counted = |per: KeyPart| {
+            let limit = contract::Limit {
+                name: "l".into(),
+                per: vec![KeyPart::ClientIp, per],
+                else_per: Vec::new(),
+                quota: Quota { count: 1, window: std::time::Duration::from_secs(60) },
+                burst: 1,
+                algorithm: crate::config::Algorithm::FixedWindow,
+                count: Count::All,
+                mode: Mode::Enforce,
+            };
+            Counted::new("api", Arc::new(limit)).needs_identity()
+        };
+        assert!([KeyPart::Account, KeyPart::Key, KeyPart::Tenant].into_iter().all(counted));
+        assert!(![KeyPart::ClientIp, KeyPart::Route].into_iter().any(counted));
     }
 }

@@ -20,10 +20,10 @@ pub fn check(route: &Route, exchange: &mut Exchange) -> Result<(), Denial> {
 
 fn judge(route: &Route, exchange: &Exchange) -> Result<(), Denial> {
     let address = exchange.client;
-    if route.deny_ips.contains(address) {
+    // When a trusted proxy named no address, ours is the proxy's own, and the client's may be on either list.
+    if !route.deny_ips.is_empty() && (exchange.client_is_unclear || route.deny_ips.contains(address)) {
         return Err(Denial::AddressDenied { address });
     }
-    // When a trusted proxy named no address, ours is the proxy's own: it may be denied for that, never allowed.
     if !route.allow_ips.is_empty() && (exchange.client_is_unclear || !route.allow_ips.contains(address)) {
         return Err(Denial::AddressNotAllowed { address });
     }

@@ -71,8 +71,8 @@ fn target(exchange: &Exchange) -> Uri {
     Uri::try_from(text).unwrap_or_default()
 }
 
-/// Removes every header that an upstream could take for one of ours: any case, and `_` or `.` for `-`, because CGI, WSGI
-/// and some frameworks read them as one name.
+/// Removes every header that an upstream could take for one of ours: any case, and any other character for `-`, because
+/// CGI, WSGI and some frameworks read them as one name (CGI servers make `_` of all that is no letter and no digit).
 fn strip_identity(api: &Api, out: &mut HeaderMap) {
     let same = |a: &str, b: &str| a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| folded(a) == folded(b));
     let ours = |name: &HeaderName| api.identity.headers.iter().any(|(known, _)| same(known.as_str(), name.as_str()));
@@ -83,10 +83,7 @@ fn strip_identity(api: &Api, out: &mut HeaderMap) {
 }
 
 fn folded(byte: u8) -> u8 {
-    match byte {
-        b'_' | b'.' => b'-',
-        other => other.to_ascii_lowercase(),
-    }
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
 fn strip_credentials(api: &Api, route: &Route, used: Option<&HeaderName>, out: &mut HeaderMap) {

@@ -14,6 +14,7 @@ pub enum Change {
         account: Account,
         password: Option<Secret>,
     },
+    /// All sessions of the account end: `sessions_valid_from` is raised beyond each of them, and beyond what it was.
     SetPassword {
         realm: Arc<str>,
         account: AccountId,
@@ -28,7 +29,7 @@ pub enum Change {
         password: Secret,
         replaces: Secret,
     },
-    /// `sessions_valid_from` is used when the status becomes `Disabled`; it is never lowered.
+    /// When the status becomes `Disabled`, `sessions_valid_from` is raised as for a new password; it is never lowered.
     SetStatus {
         realm: Arc<str>,
         account: AccountId,

@@ -338,14 +338,37 @@ async fn session_epochs_rise_and_never_fall() {
         |status, at| Change::SetStatus { realm: "main".into(), account: AccountId::new("u1"), status, sessions_valid_from: at };
     for (change, expected) in [
         (set_password("$hash$2", Timestamp(5_000)), 5_000),
-        (set_password("$hash$3", Timestamp(4_000)), 5_000),
+        // A clock that was set back, or a tool that read its clock long before it wrote: the epoch moves all the same.
+        (set_password("$hash$3", Timestamp(4_000)), 5_001),
         (set_status(Status::Disabled, Timestamp(6_000)), 6_000),
-        (set_status(Status::Active, Timestamp(9_000)), 6_000),
+        (set_status(Status::Disabled, Timestamp(6_000)), 6_001),
+        (set_status(Status::Active, Timestamp(9_000)), 6_001),
     ] {
         store.write(change, None).await.unwrap();
         assert_eq!(store.directory().account("main", &ann).unwrap().sessions_valid_from, Timestamp(expected));
     }
     assert_eq!(password(&store, "ann").await.as_deref(), Some("$hash$3"));
+}
+
+/// A login with the old password, after the tool that changes it has read its clock and before it commits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_change_outdates_sessions_that_were_opened_while_it_was_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder).await;
+    store.write(add(account("u1", "ann")), None).await.unwrap();
+    store.write(add(account("u2", "bob")), None).await.unwrap();
+    let late = |id: &str, owner: &str, at| Change::OpenSession(Session { created_at: at, ..session(id, owner) });
+    store.write(late("s1", "u1", Timestamp(5_050)), None).await.unwrap();
+    store.write(late("s2", "u2", Timestamp(9_000)), None).await.unwrap();
+    let change = Change::SetPassword {
+        realm: "main".into(),
+        account: AccountId::new("u1"),
+        password: Secret::new("$hash$2"),
+        sessions_valid_from: Timestamp(5_000),
+    };
+    store.write(change, None).await.unwrap();
+    let valid_from = |id: &str| store.directory().account("main", &AccountId::new(id)).unwrap().sessions_valid_from;
+    assert_eq!((valid_from("u1"), valid_from("u2")), (Timestamp(5_051), Timestamp(1_000)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

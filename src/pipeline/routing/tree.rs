@@ -109,7 +109,8 @@ impl Search<'_> {
         let Some(&segment) = self.segments.get(depth) else {
             return self.choose(&branch.ends, depth).or_else(|| self.choose(&branch.tails, depth));
         };
-        if let Some(next) = branch.literals.get(segment)
+        // Decoded, because the upstream decodes it: `v1%2e0` is `v1.0`, whichever of the two a pattern says.
+        if let Some(next) = branch.literals.get(&decode(segment))
             && let Some(hit) = self.descend(next, depth + 1)
         {
             return Some(hit);
@@ -205,6 +206,16 @@ mod tests {
     fn the_search_goes_back_when_a_literal_branch_leads_nowhere() {
         let routes = ["GET /{t}/x", "GET /a/y"];
         assert_eq!(find(&routes, "GET", "/a/x"), "GET /{t}/x t=a");
+    }
+
+    /// What an upstream reads as one path is judged as one path.
+    #[test]
+    fn an_escaped_character_does_not_lead_past_a_literal() {
+        let routes = ["GET /v1.0/admin", "POST /items:purge", "* /**"];
+        assert_eq!(find(&routes, "GET", "/v1%2e0/admin"), "GET /v1.0/admin");
+        assert_eq!(find(&routes, "GET", "/v1%2E0/%61dmin/"), "GET /v1.0/admin");
+        assert_eq!(find(&routes, "POST", "/items%3Apurge"), "POST /items:purge");
+        assert_eq!(find(&routes, "GET", "/v1%2d0/admin"), "* /**");
     }
 
     /// O9: a rule for /admin/pki does not match /admin/pkix.
