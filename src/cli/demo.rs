@@ -200,8 +200,9 @@ fn step(out: &mut String, what: &str, lines: &[&str]) {
 
 /// A line that posts JSON and keeps one member of the answer in a variable.
 fn capture(variable: &str, url: &str, header: &str, body: &str, member: &str) -> String {
+    let header = if header.is_empty() { String::new() } else { format!(" {header}") };
     format!(
-        "{variable}=$(curl -s {url} {header} -H 'Content-Type: application/json' -d '{body}' | sed -E 's/.*\"{member}\":\"([^\"]+)\".*/\\1/'); echo ${variable}"
+        "{variable}=$(curl -s {url}{header} -H 'Content-Type: application/json' -d '{body}' | sed -E 's/.*\"{member}\":\"([^\"]+)\".*/\\1/'); echo ${variable}"
     )
 }
 
