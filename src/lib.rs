@@ -13,7 +13,7 @@
 //! # The life of a request
 //!
 //! ```text
-//! listener    accepts, guards the raw head, reads HTTP, decides the client's address
+//! listener    accepts, reads HTTP, keeps the time, decides the client's address
 //! pipeline    find route → admit address → extract credential → authenticate → authorize → spend limits
 //!               local endpoint   issuer answers
 //!               upstream         inject identity → forward
@@ -27,10 +27,10 @@
 //!
 //! 1. The bytes that were judged are the bytes that are forwarded. One function makes a path normal, for routing, limits,
 //!    logs and forwarding alike; a path that could be read in two ways is refused.
-//! 2. Only `pipeline/inject/` writes identity headers, after it has removed every spelling of them that a client could
+//! 2. Only `pipeline/inject.rs` writes identity headers, after it has removed every spelling of them that a client could
 //!    send (case, `_` for `-`, twice, as a trailer) and after the hop-by-hop headers are gone.
 //! 3. Only `listener/client_addr.rs` decides the client's address. Nobody is trusted unless the operator says so.
-//! 4. What finds a credential verifies nothing; what verifies one reads no header. Only `pipeline/respond/` and `issuer/`
+//! 4. What finds a credential verifies nothing; what verifies one reads no header. Only `pipeline/respond.rs` and `issuer/`
 //!    build response bodies.
 //! 5. Closed by default. A route without `accept` or `public = true` is a config error, and a config that lets everyone
 //!    in or trusts everyone does not start. `outside = "public"` opens what lies outside the contract's prefixes, never a
@@ -64,6 +64,9 @@ mod random;
 mod identity;
 mod rejection;
 
+// The one body type: streamed, capped, counted.
+mod body;
+
 // WHAT WAS ASKED: gateway.toml as typed values.
 mod config;
 
@@ -73,6 +76,9 @@ mod observe;
 // HOW AN API SPEAKS: an [[api]] section and its contract file, compiled.
 mod contract;
 
+// Sockets in, requests out. Knows no route.
+mod listener;
+
 // Durable state: accounts, sessions, keys, audit.
 mod store;
 
@@ -81,5 +87,19 @@ mod limiter;
 mod password;
 mod token;
 
+// The endpoints that the gateway answers itself, one operation per file.
+mod issuer;
+
+// THE PATH OF ONE REQUEST.
+mod pipeline;
+
 // Operators' endpoints, on a listener of their own.
 mod admin;
+
+// Builds everything in order, stops it in reverse.
+mod app;
+
+// What an operator types.
+mod cli;
+
+pub use cli::run;

@@ -139,7 +139,8 @@ async fn refusal(State(admin): State<Admin>, Path(id): Path<String>) -> Response
 }
 
 async fn unknown() -> Response {
-    let paths: Vec<&str> = ENDPOINTS.iter().map(|endpoint| endpoint.path).collect();
+    let shown = |endpoint: &Endpoint| format!("{} {} ({})", endpoint.method, endpoint.path, endpoint.purpose);
+    let paths: Vec<String> = ENDPOINTS.iter().map(shown).collect();
     error(StatusCode::NOT_FOUND, "not_found", &format!("there are {}", paths.join(", ")))
 }
 

@@ -19,7 +19,8 @@ use tokio::time::sleep;
 
 use crate::observe::{Health, Metrics, RecentRefusals};
 
-pub use endpoints::{ENDPOINTS, Endpoint};
+#[cfg(test)]
+use endpoints::ENDPOINTS;
 
 /// From the description of a request to the steps that it would take; the error says what is wrong with the
 /// description. Given by whoever builds the pipeline, which this module does not know.

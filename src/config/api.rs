@@ -98,7 +98,7 @@ words! {
 
 words! {
     /// Signature algorithms of RFC 7518 and RFC 8037 that the gateway signs with.
-    pub enum SigningAlgorithm { Hs256 = "HS256", Rs256 = "RS256", Es256 = "ES256", EdDsa = "EdDSA" }
+    pub enum SigningAlgorithm: Display { Hs256 = "HS256", Rs256 = "RS256", Es256 = "ES256", EdDsa = "EdDSA" }
 }
 
 impl Api {

@@ -98,7 +98,9 @@ impl<'a> Decoder<'a> {
         match node.value.get_ref() {
             DeValue::Array(items) => Some(nodes(items)),
             DeValue::Table(_) => self.mismatch_with_help(node, wanted, "a list of tables has double brackets: `[[…]]`"),
-            _ => self.mismatch_with_help(node, wanted, "a list stands in brackets, also with one item: `[…]`"),
+            DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+                self.mismatch_with_help(node, wanted, "a list stands in brackets, also with one item: `[…]`")
+            }
         }
     }
 
@@ -106,7 +108,9 @@ impl<'a> Decoder<'a> {
         match node.value.get_ref() {
             DeValue::Table(table) => Some(Table::new(table, self.place(node), self.source)),
             DeValue::Array(_) => self.mismatch_with_help(node, wanted, "there is one of it: `[…]` with single brackets"),
-            _ => self.mismatch(node, wanted),
+            DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+                self.mismatch(node, wanted)
+            }
         }
     }
 
@@ -285,7 +289,7 @@ impl Decode for PathBuf {
 impl<T: Decode> Decode for Vec<T> {
     fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
         let items = decoder.array(node, "an array")?;
-        let (mut decoded, mut whole) = (Vec::with_capacity(items.len()), true);
+        let (mut decoded, mut whole) = (Self::with_capacity(items.len()), true);
         // Each item has its own error. Tables that are right still count when others are wrong.
         for item in &items {
             if let Some(value) = T::decode(item, decoder) {

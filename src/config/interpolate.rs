@@ -48,13 +48,16 @@ fn read_value(path: &Path) -> Result<String, String> {
 }
 
 /// Why a file cannot be read, in words for its owner.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the operating system's errors are an open set: the others are said in its words"
+)]
 pub fn say(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::IsADirectory => "this is a folder, not a file".to_owned(),
         io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),
         io::ErrorKind::InvalidData => "it is not UTF-8".to_owned(),
-        // The kinds of the operating system's errors are open: others are said in its words.
         _ => error.to_string(),
     }
 }

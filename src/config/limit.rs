@@ -52,7 +52,7 @@ impl Limit {
 
 words! {
     /// How a quota is counted.
-    pub enum Algorithm { Gcra = "gcra", SlidingWindow = "sliding_window", FixedWindow = "fixed_window" }
+    pub enum Algorithm: Display { Gcra = "gcra", SlidingWindow = "sliding_window", FixedWindow = "fixed_window" }
 }
 
 words! {
@@ -80,9 +80,10 @@ pub enum KeyPart {
 }
 
 impl KeyPart {
-    /// Whether the part is only known once the credential is verified.
+    /// Whether the part is only known once the caller is: a tenant counts for who belongs to it, or strangers could use
+    /// its quota up.
     pub fn needs_identity(&self) -> bool {
-        matches!(self, Self::Account | Self::Key)
+        matches!(self, Self::Account | Self::Key | Self::Tenant)
     }
 }
 

@@ -17,15 +17,16 @@ mod section;
 mod server;
 mod upstream;
 
-pub use api::{
-    Api, ApiCredentials, ApiIdentity, ApiTokens, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm,
-};
+pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm};
 use decode::section;
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode};
-pub use listener::{Count as ConnectionCap, Listener, ListenerLimits, ListenerTimeouts};
-pub use load::{Loaded, load, parse};
-pub use resolve::resolve;
-pub use route::{Route, RouteIdentity, RouteTimeouts};
+#[cfg(test)]
+pub use listener::ListenerLimits;
+pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts};
+pub use load::load;
+#[cfg(test)]
+pub use load::{Loaded, parse};
+pub use route::Route;
 pub use schema::schema;
 pub use server::{AccessFormat, Admin, Level, Log, Server, Store, Workers};
 pub use upstream::{Upstream, UpstreamTimeouts};

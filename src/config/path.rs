@@ -51,6 +51,15 @@ impl PathPattern {
         &self.text
     }
 
+    /// How many literal segments of a path differ from this pattern's. `None` when the lengths do not fit.
+    pub fn misses<'a>(&self, path: impl Iterator<Item = &'a str>) -> Option<usize> {
+        let path: Vec<&str> = path.filter(|segment| !segment.is_empty()).collect();
+        let fixed = self.segments.iter().take_while(|segment| !matches!(segment, Segment::Tail(_))).count();
+        let fits = if fixed < self.segments.len() { path.len() >= fixed } else { path.len() == fixed };
+        let differs = |(segment, part): &(&Segment, &&str)| matches!(segment, Segment::Literal(text) if text != **part);
+        fits.then(|| self.segments.iter().zip(&path).filter(differs).count())
+    }
+
     /// The pattern of `self` followed by `other`: a rule below a prefix.
     pub fn join(&self, other: &Self) -> Result<Self, String> {
         match &*other.text {

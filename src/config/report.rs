@@ -268,7 +268,7 @@ pub fn nearest<'a>(found: &str, allowed: &[&'a str]) -> Option<&'a str> {
     // By capitals and separators alone, two words are as near as can be.
     let plain = |word: &str| word.to_lowercase().replace(['-', ' '], "_");
     let near = |word: &&'a str| (strsim::damerau_levenshtein(&plain(found), &plain(word)), *word);
-    let (distance, guess) = allowed.iter().map(|word| near(word)).min()?;
+    let (distance, guess) = allowed.iter().map(near).min()?;
     (distance <= 1 + length / 4).then_some(guess)
 }
 

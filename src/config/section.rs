@@ -61,18 +61,21 @@ macro_rules! section {
     (@required $names:tt) => { Some(section!(@key $names)) };
 }
 
-/// Declares a closed set of words: the enum, its decoder and its schema.
+/// Declares a closed set of words: the enum, its decoder and its schema. With `: Display` it can say its word again.
 macro_rules! words {
-    ($(#[doc = $doc:literal])* pub enum $name:ident { $( $(#[doc = $vdoc:literal])* $variant:ident = $word:literal ),* $(,)? }) => {
-        $(#[doc = $doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $( $(#[doc = $vdoc])* $variant, )* }
+    ($(#[doc = $doc:literal])* pub enum $name:ident: Display { $( $(#[doc = $vdoc:literal])* $variant:ident = $word:literal ),* $(,)? }) => {
+        words! { $(#[doc = $doc])* pub enum $name { $( $(#[doc = $vdoc])* $variant = $word, )* } }
 
         impl $name {
             pub fn as_str(self) -> &'static str {
                 match self { $( Self::$variant => $word, )* }
             }
         }
+    };
+    ($(#[doc = $doc:literal])* pub enum $name:ident { $( $(#[doc = $vdoc:literal])* $variant:ident = $word:literal ),* $(,)? }) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $( $(#[doc = $vdoc])* $variant, )* }
 
         impl $crate::config::decode::Decode for $name {
             fn decode(node: &$crate::config::decode::Node<'_>, decoder: &mut $crate::config::decode::Decoder<'_>) -> Option<Self> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use regex_lite::Regex;
 use serde_json::Value;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use crate::config::report::Report;
 use crate::config::{Config, Loaded, parse, schema};
@@ -149,8 +149,9 @@ fn with_each_example() -> Vec<String> {
     const MARK: &str = "#e.g. ";
     EXAMPLE
         .match_indices(MARK)
-        .filter(|(at, _)| *at == 0 || EXAMPLE[..*at].ends_with('\n'))
-        .map(|(at, _)| format!("{}{}", &EXAMPLE[..at], &EXAMPLE[at + MARK.len()..]))
+        .map(|(at, _)| EXAMPLE.split_at(at))
+        .filter(|(before, _)| before.is_empty() || before.ends_with('\n'))
+        .map(|(before, after)| format!("{before}{}", after.strip_prefix(MARK).unwrap()))
         .collect()
 }
 
@@ -191,11 +192,8 @@ fn collect_keys(table: &DeTable<'_>, schema: &Value, path: &str, out: &mut BTree
     for (key, value) in table {
         let key = key.get_ref();
         let (name, below) = (format!("{path}{key}"), &schema["properties"][key.as_ref()]);
-        let tables: Vec<&DeTable<'_>> = match value.get_ref() {
-            DeValue::Table(table) => vec![table],
-            DeValue::Array(items) => items.iter().filter_map(|item| item.get_ref().as_table()).collect(),
-            _ => Vec::new(),
-        };
+        let items = value.get_ref().as_array().into_iter().flatten().filter_map(|item| item.get_ref().as_table());
+        let tables: Vec<&DeTable<'_>> = value.get_ref().as_table().into_iter().chain(items).collect();
         let below = if below["type"] == "array" { &below["items"] } else { below };
         tables.into_iter().for_each(|table| collect_keys(table, below, &format!("{name}."), out));
         out.insert(name);

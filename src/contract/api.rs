@@ -19,11 +19,7 @@ use crate::identity::{CredentialKind, Networks, Scope, Vocabulary};
 #[derive(Clone, Debug)]
 pub struct Api {
     pub facts: ApiFacts,
-    /// The contract's name.
-    pub contract: Arc<str>,
     pub hosts: Vec<HostPattern>,
-    /// Names a listener; empty = the first.
-    pub listener: Option<Arc<str>>,
     /// Names an upstream, or is a URL.
     pub upstream: Arc<str>,
     pub carriers: Vec<Carrier>,

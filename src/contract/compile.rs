@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use crate::config;
 use crate::config::decode::{Decoder, decode_document};
-use crate::config::report::{Located, Report};
+use crate::config::report::{Located, Place, Report};
 use crate::config::value::HostPattern;
 use crate::config::{EndpointChoice, OptionValue};
 use crate::contract::api::{Api, Carrier, IdentityHeaders, Ids, KeyPrefix, Kind, Limit, Tokens};
 use crate::contract::builtin;
 use crate::contract::errors::ErrorTable;
 use crate::contract::facts::{ApiFacts, Facts};
-use crate::contract::file::ContractFile;
+use crate::contract::file::{ContractFile, Random};
 use crate::contract::operation::Operation;
 use crate::contract::placeholder::{Group, Placeholder};
 use crate::contract::routes::Material;
@@ -57,12 +57,10 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
     };
     let routes = material.routes(report);
     let compiled = Api {
-        contract: file.contract.value.as_str().into(),
         hosts: match api.hosts.as_slice() {
             [] => vec![HostPattern::Any],
             hosts => hosts.iter().map(|host| host.value.clone()).collect(),
         },
-        listener: api.listener.as_ref().map(|name| name.value.as_str().into()),
         upstream: api.upstream.value.as_str().into(),
         carriers: carriers(api, &file, report),
         kinds: kinds(&file, report),
@@ -81,9 +79,12 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
 
 /// Names of the built-in contracts that `gateward demo` may show, in their order.
 pub fn demo_contracts() -> Vec<&'static str> {
-    builtin::names()
-        .filter(|name| builtin::text(name).is_some_and(|text| text.lines().any(|line| line.trim() == "demo = true")))
-        .collect()
+    let around = Surroundings { folder: Path::new(""), environment: &|_| None };
+    let shows = |name: &&str| {
+        let name = Located::new((*name).to_owned(), Place::default());
+        load(&name, &around, &mut Report::default()).is_some_and(|file| file.demo)
+    };
+    builtin::names().filter(shows).collect()
 }
 
 fn load(name: &Located<String>, around: &Surroundings<'_>, report: &mut Report) -> Option<ContractFile> {
@@ -242,13 +243,17 @@ fn tokens(api: &config::Api, file: &ContractFile, facts: &ApiFacts, report: &mut
     token.api_key.prefix.check(&[], report);
     let whole = token.api_key.prefix.render_text(&Facts::of(facts));
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if !plain(&whole) || !token.api_key.also.iter().all(|prefix| plain(prefix)) {
-        report.error(token.api_key.place, "a key's prefix is made of a-z, A-Z, 0-9, `_` and `-`");
-        return None;
-    }
     // Rendering with a marker in place of the environment shows where it stands.
     let marked = ApiFacts { environment: "\u{0}".into(), ..facts.clone() };
     let around = token.api_key.prefix.render_text(&Facts::of(&marked));
+    if !plain(&around.replace('\u{0}', "x")) || !token.api_key.also.iter().all(|prefix| plain(prefix)) {
+        report.error(token.api_key.place, "a key's prefix is made of a-z, A-Z, 0-9, `_` and `-`");
+        return None;
+    }
+    if file.ids.api_key.random != Random::Word(KEY_ID_LENGTH) {
+        let wanted = format!("the id of a key ends in `{{random:{KEY_ID_LENGTH}}}`: the key itself holds that part of it");
+        report.error(file.ids.place, wanted);
+    }
     let around_environment = around.split_once('\u{0}').map(|(before, after)| (before.to_owned(), after.to_owned()));
     let (access_ttl, refresh_ttl) =
         (api.tokens.access_ttl.unwrap_or(token.access.ttl), api.tokens.refresh_ttl.unwrap_or(token.refresh.ttl));
@@ -300,3 +305,6 @@ fn local_headers(file: &ContractFile, report: &mut Report) -> HeaderMap {
     }
     out
 }
+
+/// What a key's text holds of its id (`token/opaque.rs`).
+const KEY_ID_LENGTH: usize = 10;

@@ -90,12 +90,9 @@ impl ErrorTable {
                 format!("[errors.when] has no entry for: {}", missing.join(", "))
             });
         }
-        let content_type = match HeaderValue::from_str(&section.content_type) {
-            Ok(value) => value,
-            Err(_) => {
-                report.error(section.place, format!("content_type `{}` is no header value", section.content_type));
-                return None;
-            }
+        let Ok(content_type) = HeaderValue::from_str(&section.content_type) else {
+            report.error(section.place, format!("content_type `{}` is no header value", section.content_type));
+            return None;
         };
         missing.is_empty().then(|| Self { body: section.json.clone(), content_type, entries })
     }

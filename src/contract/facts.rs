@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
-use crate::contract::placeholder::Placeholder;
+use crate::contract::placeholder::{AccountFact, CallerFact, KeyFact, Placeholder};
 use crate::identity::{Account, ApiKey, Principal, ScopeSet};
 
 /// What an API calls itself.
@@ -104,17 +104,8 @@ impl<'a> Facts<'a> {
             P::ApiEnvironment => text(&self.api.environment),
             P::ApiPublicUrl => text(&self.api.public_url),
             P::ApiRealm => text(&self.api.realm),
-            P::AccountId
-            | P::AccountUsername
-            | P::AccountEmail
-            | P::AccountDisplayName
-            | P::AccountStatus
-            | P::AccountRole
-            | P::AccountRoles
-            | P::AccountTenants
-            | P::AccountTenantIds
-            | P::AccountCreatedAt
-            | P::AccountAttribute(_) => self.account.map_or(Value::Null, |account| account_value(account, placeholder)),
+            P::Account(fact) => self.account.map_or(Value::Null, |account| account_value(account, *fact)),
+            P::AccountAttribute(name) => json!(self.account.and_then(|account| account.attributes.get(name))),
             P::Access => token(self.access, |token| text(token.text)),
             P::AccessExpiresAt => token(self.access, |token| moment(token.expires_at)),
             P::AccessExpiresIn => token(self.access, |token| json!(token.ttl.as_secs())),
@@ -123,24 +114,13 @@ impl<'a> Facts<'a> {
             P::RefreshExpiresIn => token(self.refresh, |token| json!(token.ttl.as_secs())),
             P::SessionId => self.session.map_or(Value::Null, text),
             P::TokenId => self.token_id.map_or(Value::Null, text),
-            P::KeyId
-            | P::KeyName
-            | P::KeySecret
-            | P::KeyOwner
-            | P::KeyScopes
-            | P::KeyTenants
-            | P::KeyAllowedIps
-            | P::KeyCreatedAt
-            | P::KeyExpiresAt
-            | P::KeyLastUsedAt
-            | P::KeyRevoked => self.key.map_or(Value::Null, |key| key_value(key, placeholder)),
+            P::Key(fact) => self.key.map_or(Value::Null, |key| key_value(key, *fact)),
+            P::KeySecret => json!(self.key.and_then(|key| key.secret)),
             P::PageNumber => self.page.map_or(Value::Null, |page| json!(page.number)),
             P::PageSize => self.page.map_or(Value::Null, |page| json!(page.size)),
             P::PageTotal => self.page.map_or(Value::Null, |page| json!(page.total)),
             P::PageCount => self.page.map_or(Value::Null, |page| json!(page.total.div_ceil(page.size.max(1)))),
-            P::Method | P::TenantId | P::TenantRole | P::Permissions | P::CredentialId => {
-                self.caller.map_or(Value::Null, |caller| caller_value(caller, placeholder))
-            }
+            P::Caller(fact) => self.caller.map_or(Value::Null, |caller| caller_value(caller, *fact)),
             P::Code => self.error.map_or(Value::Null, |error| text(error.code)),
             P::Message => self.error.map_or(Value::Null, |error| text(error.message)),
             P::Reason => self.error.map_or(Value::Null, |error| text(error.reason)),
@@ -152,57 +132,49 @@ impl<'a> Facts<'a> {
     }
 }
 
-fn account_value(account: &Account, placeholder: &Placeholder) -> Value {
-    use Placeholder as P;
-    match placeholder {
-        P::AccountId => text(account.id.as_str()),
-        P::AccountUsername => text(&account.username),
-        P::AccountEmail => json!(account.email),
-        P::AccountDisplayName => json!(account.display_name),
-        P::AccountStatus => text(account.status.as_str()),
-        P::AccountRole => account.roles.first().map_or(Value::Null, |role| text(role)),
-        P::AccountRoles => account.roles.iter().map(|role| text(role)).collect(),
-        P::AccountTenants if account.tenants.is_empty() => Value::Null,
-        P::AccountTenants => account.tenants.iter().map(|m| json!({ "id": *m.tenant, "role": *m.role })).collect(),
-        P::AccountTenantIds => account.tenants.iter().map(|m| text(&m.tenant)).collect(),
-        P::AccountCreatedAt => moment(account.created_at),
-        P::AccountAttribute(name) => json!(account.attributes.get(name)),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes placeholders of the account only")]
-        _ => Value::Null,
+fn account_value(account: &Account, fact: AccountFact) -> Value {
+    use AccountFact as F;
+    match fact {
+        F::Id => text(account.id.as_str()),
+        F::Username => text(&account.username),
+        F::Email => json!(account.email),
+        F::DisplayName => json!(account.display_name),
+        F::Status => text(account.status.as_str()),
+        F::Role => account.roles.first().map_or(Value::Null, |role| text(role)),
+        F::Roles => account.roles.iter().map(|role| text(role)).collect(),
+        F::Tenants if account.tenants.is_empty() => Value::Null,
+        F::Tenants => account.tenants.iter().map(|m| json!({ "id": *m.tenant, "role": *m.role })).collect(),
+        F::TenantIds => account.tenants.iter().map(|m| text(&m.tenant)).collect(),
+        F::CreatedAt => moment(account.created_at),
     }
 }
 
-fn key_value(facts: KeyFacts<'_>, placeholder: &Placeholder) -> Value {
-    use Placeholder as P;
+fn key_value(facts: KeyFacts<'_>, fact: KeyFact) -> Value {
+    use KeyFact as F;
     let key = facts.key;
-    match placeholder {
-        P::KeyId => text(key.id.as_str()),
-        P::KeyName => text(&key.name),
-        P::KeySecret => json!(facts.secret),
-        P::KeyOwner => text(key.owner.as_str()),
-        P::KeyScopes => scopes(&key.scopes),
-        P::KeyTenants => key.tenants.iter().map(|tenant| text(tenant)).collect(),
-        P::KeyAllowedIps => key.allowed_ips.iter().map(|network| text(&shown(network))).collect(),
-        P::KeyCreatedAt => moment(key.created_at),
-        P::KeyExpiresAt => key.expires_at.map_or(Value::Null, moment),
-        P::KeyLastUsedAt => facts.last_used_at.map_or(Value::Null, moment),
-        P::KeyRevoked => json!(key.revoked_at.is_some()),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes placeholders of the key only")]
-        _ => Value::Null,
+    match fact {
+        F::Id => text(key.id.as_str()),
+        F::Name => text(&key.name),
+        F::Owner => text(key.owner.as_str()),
+        F::Scopes => scopes(&key.scopes),
+        F::Tenants => key.tenants.iter().map(|tenant| text(tenant)).collect(),
+        F::AllowedIps => key.allowed_ips.texts().map(Value::String).collect(),
+        F::CreatedAt => moment(key.created_at),
+        F::ExpiresAt => key.expires_at.map_or(Value::Null, moment),
+        F::LastUsedAt => facts.last_used_at.map_or(Value::Null, moment),
+        F::Revoked => json!(key.revoked_at.is_some()),
     }
 }
 
-fn caller_value(caller: CallerFacts<'_>, placeholder: &Placeholder) -> Value {
-    use Placeholder as P;
+fn caller_value(caller: CallerFacts<'_>, fact: CallerFact) -> Value {
+    use CallerFact as F;
     let role = || caller.tenant.and_then(|tenant| caller.principal.account.role_in(tenant));
-    match placeholder {
-        P::Method => text(caller.principal.kind.as_str()),
-        P::TenantId => caller.tenant.map_or(Value::Null, text),
-        P::TenantRole => role().map_or(Value::Null, |role| text(role)),
-        P::Permissions => scopes(caller.permissions),
-        P::CredentialId => text(&caller.principal.credential_id),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the caller passes placeholders of the caller only")]
-        _ => Value::Null,
+    match fact {
+        F::Method => text(caller.principal.kind.as_str()),
+        F::TenantId => caller.tenant.map_or(Value::Null, text),
+        F::TenantRole => role().map_or(Value::Null, |role| text(role)),
+        F::Permissions => scopes(caller.permissions),
+        F::CredentialId => text(&caller.principal.credential_id),
     }
 }
 
@@ -220,12 +192,4 @@ fn moment(at: Timestamp) -> Value {
 
 fn scopes(set: &ScopeSet) -> Value {
     set.iter().map(|scope| text(scope.as_str())).collect()
-}
-
-/// A single address is shown as the client wrote it, without the prefix length of its network.
-fn shown(network: &ipnet::IpNet) -> String {
-    match network.prefix_len() == network.max_prefix_len() {
-        true => network.addr().to_string(),
-        false => network.to_string(),
-    }
 }

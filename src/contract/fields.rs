@@ -36,7 +36,7 @@ section! {
 
 words! {
     /// Types of members.
-    pub enum FieldKind { Text = "string", TextList = "string[]", Moment = "rfc3339", NetworkList = "network[]" }
+    pub enum FieldKind: Display { Text = "string", TextList = "string[]", Moment = "rfc3339", NetworkList = "network[]" }
 }
 
 words! {
@@ -133,10 +133,6 @@ impl Fields {
         self.rules.iter().find(|(_, rule)| rule.is.as_ref().is_some_and(|is| is.value == input)).map(|(name, _)| name.as_str())
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
-    }
-
     /// Reads a body. An empty body reads as an empty object, so that bodies whose members are all optional may be left out.
     ///
     /// # Errors
@@ -156,10 +152,10 @@ impl Fields {
                 (None, Some(default)) => default.render(facts),
                 (None, None) => Value::Null,
             };
-            let read = match value {
-                Value::Null if rule.required => Err("is required"),
-                Value::Null => continue,
-                value => rule.read(&value, now),
+            let read = match value.is_null() {
+                true if rule.required => Err("is required"),
+                true => continue,
+                false => rule.read(&value, now),
             };
             let value = read.map_err(|why| match &rule.message {
                 Some(message) => invalid(name, message),

@@ -13,15 +13,11 @@ mod placeholder;
 mod routes;
 mod template;
 
-pub use api::{
-    Access, Api, Carrier, Demand, Endpoint, IdentityHeaders, Ids, KeyPrefix, Kind, Limit, Page, Route, Target, Tokens,
-};
-pub use builtin::names as builtin_names;
+pub use api::{Access, Api, Carrier, Demand, Endpoint, Limit, Route, Target};
 pub use compile::{Surroundings, compile, demo_contracts};
 pub use errors::{ErrorAnswer, ErrorTable};
-pub use facts::{ApiFacts, CallerFacts, ErrorFacts, Facts, KeyFacts, PageFacts, TokenFacts};
+pub use facts::{ApiFacts, CallerFacts, Facts, KeyFacts, PageFacts, TokenFacts};
 pub use fields::Inputs;
 pub use file::LimitHeaders;
 pub use operation::{Input, Operation};
 pub use placeholder::Placeholder;
-pub use template::plain;

@@ -3,18 +3,8 @@
 /// A fact that a template can show. The words are those of contract files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Placeholder {
-    AccountId,
-    AccountUsername,
-    AccountEmail,
-    AccountDisplayName,
-    AccountStatus,
-    /// The first of the flat roles.
-    AccountRole,
-    AccountRoles,
-    /// `[{"id": tenant, "role": role}]`
-    AccountTenants,
-    AccountTenantIds,
-    AccountCreatedAt,
+    Account(AccountFact),
+    /// Something about an account that the gateway has no use for itself.
     AccountAttribute(String),
     Access,
     AccessExpiresAt,
@@ -26,18 +16,9 @@ pub enum Placeholder {
     RefreshExpiresIn,
     SessionId,
     TokenId,
-    KeyId,
-    KeyName,
+    Key(KeyFact),
     /// The whole key, known only in the answer that creates it.
     KeySecret,
-    KeyOwner,
-    KeyScopes,
-    KeyTenants,
-    KeyAllowedIps,
-    KeyCreatedAt,
-    KeyExpiresAt,
-    KeyLastUsedAt,
-    KeyRevoked,
     PageNumber,
     PageSize,
     PageTotal,
@@ -46,13 +27,7 @@ pub enum Placeholder {
     ApiEnvironment,
     ApiPublicUrl,
     ApiRealm,
-    /// The kind of credential that was used.
-    Method,
-    TenantId,
-    TenantRole,
-    /// The scopes that hold for this request.
-    Permissions,
-    CredentialId,
+    Caller(CallerFact),
     Code,
     Message,
     Reason,
@@ -61,6 +36,47 @@ pub enum Placeholder {
     RequestId,
     /// A switch of the contract; replaced by its value when the contract is compiled.
     Option(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AccountFact {
+    Id,
+    Username,
+    Email,
+    DisplayName,
+    Status,
+    /// The first of the flat roles.
+    Role,
+    Roles,
+    /// `[{"id": tenant, "role": role}]`
+    Tenants,
+    TenantIds,
+    CreatedAt,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyFact {
+    Id,
+    Name,
+    Owner,
+    Scopes,
+    Tenants,
+    AllowedIps,
+    CreatedAt,
+    ExpiresAt,
+    LastUsedAt,
+    Revoked,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallerFact {
+    /// The kind of credential that was used.
+    Method,
+    TenantId,
+    TenantRole,
+    /// The scopes that hold for this request.
+    Permissions,
+    CredentialId,
 }
 
 /// What must be known for a placeholder to have a value.
@@ -82,16 +98,16 @@ pub enum Group {
 }
 
 const WORDS: &[(&str, Placeholder)] = &[
-    ("account.id", Placeholder::AccountId),
-    ("account.username", Placeholder::AccountUsername),
-    ("account.email", Placeholder::AccountEmail),
-    ("account.display_name", Placeholder::AccountDisplayName),
-    ("account.status", Placeholder::AccountStatus),
-    ("account.role", Placeholder::AccountRole),
-    ("account.roles", Placeholder::AccountRoles),
-    ("account.tenants", Placeholder::AccountTenants),
-    ("account.tenants.ids", Placeholder::AccountTenantIds),
-    ("account.created_at", Placeholder::AccountCreatedAt),
+    ("account.id", Placeholder::Account(AccountFact::Id)),
+    ("account.username", Placeholder::Account(AccountFact::Username)),
+    ("account.email", Placeholder::Account(AccountFact::Email)),
+    ("account.display_name", Placeholder::Account(AccountFact::DisplayName)),
+    ("account.status", Placeholder::Account(AccountFact::Status)),
+    ("account.role", Placeholder::Account(AccountFact::Role)),
+    ("account.roles", Placeholder::Account(AccountFact::Roles)),
+    ("account.tenants", Placeholder::Account(AccountFact::Tenants)),
+    ("account.tenants.ids", Placeholder::Account(AccountFact::TenantIds)),
+    ("account.created_at", Placeholder::Account(AccountFact::CreatedAt)),
     ("access", Placeholder::Access),
     ("access.expires_at", Placeholder::AccessExpiresAt),
     ("access.expires_in", Placeholder::AccessExpiresIn),
@@ -100,17 +116,17 @@ const WORDS: &[(&str, Placeholder)] = &[
     ("refresh.expires_in", Placeholder::RefreshExpiresIn),
     ("session.id", Placeholder::SessionId),
     ("token.id", Placeholder::TokenId),
-    ("key.id", Placeholder::KeyId),
-    ("key.name", Placeholder::KeyName),
+    ("key.id", Placeholder::Key(KeyFact::Id)),
+    ("key.name", Placeholder::Key(KeyFact::Name)),
     ("key.secret", Placeholder::KeySecret),
-    ("key.owner", Placeholder::KeyOwner),
-    ("key.scopes", Placeholder::KeyScopes),
-    ("key.tenants", Placeholder::KeyTenants),
-    ("key.allowed_ips", Placeholder::KeyAllowedIps),
-    ("key.created_at", Placeholder::KeyCreatedAt),
-    ("key.expires_at", Placeholder::KeyExpiresAt),
-    ("key.last_used_at", Placeholder::KeyLastUsedAt),
-    ("key.revoked", Placeholder::KeyRevoked),
+    ("key.owner", Placeholder::Key(KeyFact::Owner)),
+    ("key.scopes", Placeholder::Key(KeyFact::Scopes)),
+    ("key.tenants", Placeholder::Key(KeyFact::Tenants)),
+    ("key.allowed_ips", Placeholder::Key(KeyFact::AllowedIps)),
+    ("key.created_at", Placeholder::Key(KeyFact::CreatedAt)),
+    ("key.expires_at", Placeholder::Key(KeyFact::ExpiresAt)),
+    ("key.last_used_at", Placeholder::Key(KeyFact::LastUsedAt)),
+    ("key.revoked", Placeholder::Key(KeyFact::Revoked)),
     ("page.number", Placeholder::PageNumber),
     ("page.size", Placeholder::PageSize),
     ("page.total", Placeholder::PageTotal),
@@ -119,11 +135,11 @@ const WORDS: &[(&str, Placeholder)] = &[
     ("api.environment", Placeholder::ApiEnvironment),
     ("api.public_url", Placeholder::ApiPublicUrl),
     ("api.realm", Placeholder::ApiRealm),
-    ("method", Placeholder::Method),
-    ("tenant.id", Placeholder::TenantId),
-    ("tenant.role", Placeholder::TenantRole),
-    ("permissions", Placeholder::Permissions),
-    ("credential.id", Placeholder::CredentialId),
+    ("method", Placeholder::Caller(CallerFact::Method)),
+    ("tenant.id", Placeholder::Caller(CallerFact::TenantId)),
+    ("tenant.role", Placeholder::Caller(CallerFact::TenantRole)),
+    ("permissions", Placeholder::Caller(CallerFact::Permissions)),
+    ("credential.id", Placeholder::Caller(CallerFact::CredentialId)),
     ("code", Placeholder::Code),
     ("message", Placeholder::Message),
     ("reason", Placeholder::Reason),
@@ -151,48 +167,27 @@ impl Placeholder {
     pub fn group(&self) -> Group {
         match self {
             Self::ApiName | Self::ApiEnvironment | Self::ApiPublicUrl | Self::ApiRealm | Self::Option(_) => Group::Api,
-            Self::AccountId
-            | Self::AccountUsername
-            | Self::AccountEmail
-            | Self::AccountDisplayName
-            | Self::AccountStatus
-            | Self::AccountRole
-            | Self::AccountRoles
-            | Self::AccountTenants
-            | Self::AccountTenantIds
-            | Self::AccountCreatedAt
-            | Self::AccountAttribute(_) => Group::Account,
+            Self::Account(_) | Self::AccountAttribute(_) => Group::Account,
             Self::Access | Self::AccessExpiresAt | Self::AccessExpiresIn => Group::Access,
             Self::Refresh | Self::RefreshExpiresAt | Self::RefreshExpiresIn => Group::Refresh,
             Self::SessionId | Self::TokenId => Group::Session,
             Self::KeySecret => Group::KeySecret,
-            Self::KeyId
-            | Self::KeyName
-            | Self::KeyOwner
-            | Self::KeyScopes
-            | Self::KeyTenants
-            | Self::KeyAllowedIps
-            | Self::KeyCreatedAt
-            | Self::KeyExpiresAt
-            | Self::KeyLastUsedAt
-            | Self::KeyRevoked => Group::Key,
+            Self::Key(_) => Group::Key,
             Self::PageNumber | Self::PageSize | Self::PageTotal | Self::PageCount => Group::Page,
-            Self::Method | Self::TenantId | Self::TenantRole | Self::Permissions | Self::CredentialId => Group::Caller,
+            Self::Caller(_) => Group::Caller,
             Self::Code | Self::Message | Self::Reason | Self::Details | Self::Status | Self::RequestId => Group::Error,
         }
     }
 
     /// The word of contract files.
     pub fn word(&self) -> String {
-        match self {
-            Self::AccountAttribute(name) => format!("account.attributes.{name}"),
-            Self::Option(name) => format!("option.{name}"),
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "every other placeholder is a fixed word of the table, which a test proves"
-            )]
-            fixed => WORDS.iter().find(|(_, placeholder)| placeholder == fixed).map_or("", |(word, _)| word).to_owned(),
+        if let Self::AccountAttribute(name) = self {
+            return format!("account.attributes.{name}");
         }
+        if let Self::Option(name) = self {
+            return format!("option.{name}");
+        }
+        WORDS.iter().find(|(_, placeholder)| placeholder == self).map_or("", |(word, _)| word).to_owned()
     }
 }
 

@@ -37,7 +37,8 @@ struct Wish<'a> {
     any_scope: &'a [Scope],
     role: Option<&'a Located<String>>,
     limits: &'a [Located<String>],
-    place: Place,
+    /// `None` for a route of gateway.toml: its section has been checked in itself.
+    place: Option<Place>,
 }
 
 impl Material<'_> {
@@ -100,7 +101,7 @@ impl Material<'_> {
             any_scope: &spec.any_scope,
             role: spec.role.as_ref(),
             limits: &spec.limits,
-            place: spec.place,
+            place: Some(spec.place),
         };
         for on in &spec.on.0 {
             for name in operation.captures().iter().filter(|name| !on.value.pattern.captures().any(|c| c == **name)) {
@@ -124,7 +125,7 @@ impl Material<'_> {
             any_scope: &spec.any_scope,
             role: spec.role.as_ref(),
             limits: &spec.limits,
-            place: spec.place,
+            place: Some(spec.place),
         };
         let by_kind = self.by_kind(&spec.by_kind, report);
         if spec.on.0.is_empty() && spec.under.is_none() {
@@ -153,7 +154,7 @@ impl Material<'_> {
             any_scope: &rule.any_scope,
             role: rule.role.as_ref(),
             limits: &rule.limits,
-            place: rule.place,
+            place: Some(rule.place),
         };
         let by_kind = self.by_kind(&rule.by_kind, report);
         for on in &rule.on.0 {
@@ -283,8 +284,10 @@ impl Material<'_> {
     fn access(&self, wish: &Wish<'_>, by_kind: &[(CredentialKind, Demand)], report: &mut Report) -> Access {
         if wish.public {
             let closed = !wish.accept.is_empty() || !wish.scopes.is_empty() || !wish.any_scope.is_empty();
-            if closed || wish.role.is_some() || !by_kind.is_empty() {
-                report.error(wish.place, "`public = true` and demands on the caller exclude each other");
+            if let Some(place) = wish.place
+                && (closed || wish.role.is_some() || !by_kind.is_empty())
+            {
+                report.error(place, "`public = true` and demands on the caller exclude each other");
             }
             return Access::Public;
         }
@@ -370,7 +373,7 @@ impl<'a> Wish<'a> {
             any_scope: &spec.any_scope,
             role: spec.role.as_ref(),
             limits: &spec.limits,
-            place: spec.place,
+            place: None,
         }
     }
 }

@@ -18,10 +18,10 @@ pub enum Template {
     /// One placeholder: the value with its own type.
     Value(Placeholder, Place),
     Text(Vec<Part>, Place),
-    Array(Vec<Template>),
+    Array(Vec<Self>),
     Object(Vec<Member>),
     /// The list of keys, each through the inner template.
-    EachKey(Box<Template>, Place),
+    EachKey(Box<Self>, Place),
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +55,15 @@ impl Template {
     /// The tree as text, for values that are text by nature such as an error's message.
     pub fn render_text(&self, facts: &Facts<'_>) -> String {
         plain(&self.render(facts))
+    }
+
+    /// The name of the member that shows a placeholder, wherever in the tree it stands.
+    pub fn member_of(&self, wanted: &Placeholder) -> Option<&str> {
+        let Self::Object(members) = self else { return None };
+        members.iter().find_map(|member| {
+            let is_wanted = matches!(&member.value, Self::Value(placeholder, _) if placeholder == wanted);
+            if is_wanted { Some(member.name.as_str()) } else { member.value.member_of(wanted) }
+        })
     }
 
     /// Reports the placeholders that have no value where this template stands.

@@ -53,6 +53,19 @@ impl Networks {
         self.0.iter().any(|network| network.contains(&address))
     }
 
+    /// Whether every network of `self` lies in one of `outer`'s.
+    pub fn lie_within(&self, outer: &Self) -> bool {
+        self.0.iter().all(|network| outer.0.iter().any(|outer| outer.contains(network)))
+    }
+
+    /// Each as it is written; a single address without the length of its prefix.
+    pub fn texts(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|network| match network.prefix_len() == network.max_prefix_len() {
+            true => network.addr().to_string(),
+            false => network.to_string(),
+        })
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
         self.0.iter()
     }
@@ -114,6 +127,15 @@ mod tests {
             assert!(!allowed.contains(outside.parse().unwrap()), "{outside}");
         }
         assert!(networks(&["::ffff:10.0.0.0/104"]).contains("10.9.9.9".parse().unwrap()));
+    }
+
+    #[test]
+    fn networks_lie_within_wider_ones_only() {
+        let outer = networks(&["10.0.0.0/8", "2001:db8::/32"]);
+        assert!(networks(&["10.1.0.0/16", "10.2.3.4", "2001:db8:1::/48"]).lie_within(&outer));
+        assert!(!networks(&["10.1.0.0/16", "11.0.0.0/16"]).lie_within(&outer));
+        assert!(!networks(&["0.0.0.0/0"]).lie_within(&outer));
+        assert_eq!(networks(&["10.2.3.4", "10.0.0.0/8"]).texts().collect::<Vec<_>>(), ["10.2.3.4", "10.0.0.0/8"]);
     }
 
     #[test]

@@ -39,15 +39,6 @@ pub struct Principal {
     pub expires_at: Option<Timestamp>,
 }
 
-impl Caller {
-    pub fn principal(&self) -> Option<&Arc<Principal>> {
-        match self {
-            Self::Anonymous => None,
-            Self::Known(principal) => Some(principal),
-        }
-    }
-}
-
 impl CredentialKind {
     pub const ALL: [Self; 2] = [Self::Jwt, Self::ApiKey];
 

@@ -38,12 +38,12 @@ impl Scope {
 }
 
 impl ScopeSet {
-    pub fn iter(&self) -> impl Iterator<Item = &Scope> {
-        self.0.iter()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Scope> {
+        self.0.iter()
     }
 
     pub fn insert(&mut self, scope: Scope) {

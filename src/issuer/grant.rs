@@ -40,12 +40,8 @@ impl Issuer {
         let id = random::request_id();
         let issued_at = now.seconds();
         let expires_at = issued_at.saturating_add(tokens.access_ttl.as_secs()).min(session_expires_at.seconds());
-        let facts = Facts {
-            account: Some(account),
-            session: Some(session.as_str()),
-            token_id: Some(&id),
-            ..Facts::of(&self.api.facts)
-        };
+        let facts =
+            Facts { account: Some(account), session: Some(session.as_str()), token_id: Some(&id), ..Facts::of(&self.api.facts) };
         let Value::Object(mut claims) = tokens.claims.render(&facts) else {
             return Err(Failure::Internal { detail: "the claims of the contract are no table".to_owned() }.into());
         };

@@ -3,11 +3,9 @@
 
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
 use crate::clock::Timestamp;
 use crate::contract::{Endpoint, Input, Inputs};
-use crate::identity::{ApiKey, Digest, KeyId, Networks, Principal, Scope, ScopeSet};
+use crate::identity::{ApiKey, Digest, KeyId, Networks, Principal, Scope, ScopeSet, Vocabulary};
 use crate::issuer::{Call, Issuer, Outcome};
 use crate::observe::AuditAction;
 use crate::rejection::{Denial, Rejection};
@@ -21,7 +19,7 @@ impl Issuer {
             reason: reason.to_owned(),
         };
         let scopes = self.scopes(caller, inputs, &named)?;
-        let tenants = self.tenants(caller, inputs)?;
+        let tenants = tenants(&self.api.vocabulary, caller, inputs.list(Input::KeyTenants).unwrap_or_default())?;
         let allowed_ips = allowed_ips(caller, inputs, &named)?;
         let expires_at = expires_at(caller, inputs, &named)?;
         let minted = self.keys.mint();
@@ -70,21 +68,22 @@ impl Issuer {
         }
         Ok(scopes)
     }
+}
 
-    /// The tenants that are asked for, each one of the caller's; without any, all of the caller's.
-    fn tenants(&self, caller: &Principal, inputs: &Inputs) -> Result<Vec<Arc<str>>, Denial> {
-        let of_key = caller.key.as_ref().map(|key| key.tenants.as_slice()).filter(|tenants| !tenants.is_empty());
-        let Some(asked) = inputs.list(Input::KeyTenants) else {
-            let of_account = || caller.account.tenants.iter().map(|membership| membership.tenant.clone()).collect();
-            return Ok(of_key.map_or_else(of_account, <[Arc<str>]>::to_vec));
-        };
-        let may = |tenant: &str| {
-            self.api.vocabulary.is_member(&caller.account, tenant) && of_key.is_none_or(|own| own.iter().any(|t| &**t == tenant))
-        };
-        match asked.iter().find(|tenant| !may(tenant)) {
-            Some(tenant) => Err(Denial::TenantNotGrantable { tenant: tenant.clone() }),
-            None => Ok(asked.iter().map(|tenant| tenant.as_str().into()).collect()),
-        }
+/// The tenants that are asked for, each one of the caller's; without any, all of the caller's. An empty list asks for
+/// none in particular: a key without tenants is good for all of its owner's, which a key that has some may not give away.
+fn tenants(vocabulary: &Vocabulary, caller: &Principal, asked: &[String]) -> Result<Vec<Arc<str>>, Denial> {
+    let of_key = caller.key.as_ref().map(|key| key.tenants.as_slice()).filter(|tenants| !tenants.is_empty());
+    if asked.is_empty() {
+        let of_account = || caller.account.tenants.iter().map(|membership| membership.tenant.clone()).collect();
+        return Ok(of_key.map_or_else(of_account, <[Arc<str>]>::to_vec));
+    }
+    let may = |tenant: &str| {
+        vocabulary.is_member(&caller.account, tenant) && of_key.is_none_or(|own| own.iter().any(|t| &**t == tenant))
+    };
+    match asked.iter().find(|tenant| !may(tenant)) {
+        Some(tenant) => Err(Denial::TenantNotGrantable { tenant: tenant.clone() }),
+        None => Ok(asked.iter().map(|tenant| tenant.as_str().into()).collect()),
     }
 }
 
@@ -94,18 +93,13 @@ fn allowed_ips(caller: &Principal, inputs: &Inputs, named: &impl Fn(Input, &str)
     if asked.is_empty() {
         return Ok(own.clone());
     }
-    let inside = |network: &IpNet| own.iter().any(|outer| outer.contains(network));
-    match asked.iter().all(inside) {
-        true => Ok(asked),
-        false => Err(named(Input::KeyAllowedIps, "must lie within the networks of the key that asks")),
+    if asked.lie_within(own) {
+        return Ok(asked);
     }
+    Err(named(Input::KeyAllowedIps, "must lie within the networks of the key that asks"))
 }
 
-fn expires_at(
-    caller: &Principal,
-    inputs: &Inputs,
-    named: &impl Fn(Input, &str) -> Denial,
-) -> Result<Option<Timestamp>, Denial> {
+fn expires_at(caller: &Principal, inputs: &Inputs, named: &impl Fn(Input, &str) -> Denial) -> Result<Option<Timestamp>, Denial> {
     let asked = inputs.moment(Input::KeyExpiresAt);
     match (asked, caller.key.as_ref().and_then(|key| key.expires_at)) {
         (Some(asked), Some(own)) if asked > own => {
@@ -113,5 +107,78 @@ fn expires_at(
         }
         (Some(asked), _) => Ok(Some(asked)),
         (None, own) => Ok(own),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Account, AccountId, CredentialKind, Membership, RoleRule, Status};
+
+    fn caller(key_tenants: Option<&[&str]>) -> Principal {
+        let member = |tenant: &str| Membership { tenant: tenant.into(), role: "viewer".into() };
+        let account = Account {
+            id: AccountId::new("u1"),
+            realm: "r".into(),
+            username: "ann".to_owned(),
+            email: None,
+            display_name: None,
+            status: Status::Active,
+            roles: Vec::new(),
+            tenants: vec![member("prod"), member("dev")],
+            attributes: Default::default(),
+            created_at: Timestamp::default(),
+            sessions_valid_from: Timestamp::default(),
+        };
+        let key = key_tenants.map(|tenants| ApiKey {
+            id: KeyId::new("key-1"),
+            realm: "r".into(),
+            owner: account.id.clone(),
+            name: "k".to_owned(),
+            scopes: ScopeSet::default(),
+            tenants: tenants.iter().map(|tenant| (*tenant).into()).collect(),
+            allowed_ips: Networks::default(),
+            environment: "live".into(),
+            digest: Digest::of("x"),
+            created_at: Timestamp::default(),
+            expires_at: None,
+            revoked_at: None,
+        });
+        Principal {
+            account: Arc::new(account),
+            kind: if key.is_some() { CredentialKind::ApiKey } else { CredentialKind::Jwt },
+            key: key.map(Arc::new),
+            session: None,
+            credential_id: "c".into(),
+            expires_at: None,
+        }
+    }
+
+    fn given(key_tenants: Option<&[&str]>, asked: &[&str]) -> Result<Vec<String>, &'static str> {
+        let vocabulary =
+            Vocabulary { roles: [("viewer".into(), RoleRule::default())].into_iter().collect(), ..Vocabulary::default() };
+        let asked: Vec<String> = asked.iter().map(|tenant| (*tenant).to_owned()).collect();
+        let given = tenants(&vocabulary, &caller(key_tenants), &asked).map_err(|denial| denial.code())?;
+        Ok(given.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_key_of_one_tenant_makes_keys_of_that_tenant_only() {
+        for (asked, expected) in [
+            (&[] as &[&str], Ok(vec!["prod".to_owned()])),
+            (&["prod"], Ok(vec!["prod".to_owned()])),
+            (&["dev"], Err("tenant_not_grantable")),
+            (&["prod", "dev"], Err("tenant_not_grantable")),
+        ] {
+            assert_eq!(given(Some(&["prod"]), asked), expected, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn an_account_gives_its_own_tenants_and_no_others() {
+        assert_eq!(given(None, &[]), Ok(vec!["prod".to_owned(), "dev".to_owned()]));
+        assert_eq!(given(None, &["dev"]), Ok(vec!["dev".to_owned()]));
+        assert_eq!(given(None, &["staging"]), Err("tenant_not_grantable"));
+        assert_eq!(given(Some(&[]), &["staging"]), Err("tenant_not_grantable"));
     }
 }

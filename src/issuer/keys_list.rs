@@ -11,7 +11,14 @@ impl Issuer {
         let (default, max) = endpoint.page.map_or((50, 500), |page| (page.default, page.max));
         let number = number(call, "page", 1, u64::from(u32::MAX))?;
         let size = self::number(call, "per_page", default, max)?;
-        let (keys, total) = self.store.keys(&self.api.facts.realm, None, Page { number, size }).await?;
+        let (keys, total) = self
+            .store
+            .keys(
+                &self.api.facts.realm,
+                None,
+                Page { offset: (number - 1).saturating_mul(size), limit: u32::try_from(size).unwrap_or(Page::MAX_LIMIT) },
+            )
+            .await?;
         Ok(Outcome {
             account: Some(caller.account.clone()),
             keys,

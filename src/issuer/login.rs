@@ -12,7 +12,7 @@ use crate::observe::AuditAction;
 use crate::password::Verdict;
 use crate::random;
 use crate::rejection::{Denial, Rejection};
-use crate::store::{Change, LoginRecord, Session};
+use crate::store::{Change, Session};
 
 /// Longest password, in bytes: hashing time must not grow with what a stranger sends.
 const MAX_PASSWORD_BYTES: usize = 1024;
@@ -28,9 +28,10 @@ impl Issuer {
         // Counted before the hash: a hundred tries at once are a hundred tries.
         let attempts = self.spend_attempts(name, call)?;
         let account = self.check_password(name, password, call).await?;
-        let outcome = self.open_session(account, call).await?;
-        let refunded = attempts.iter().filter(|spent| spent.quota.counts_failures_only());
-        refunded.for_each(|spent| spent.refund(&self.limiter, call.now.tick));
+        let outcome = self.open_session(account.clone(), call).await?;
+        self.check_still_valid(name, &account).await?;
+        let refunded = attempts.iter().filter(|spent| spent.counted.counts_failures_only());
+        refunded.for_each(|spent| spent.refund(&self.limiter));
         Ok(outcome)
     }
 
@@ -64,18 +65,31 @@ impl Issuer {
             }
             (Some(record), Verdict::Wrong) => Err(Denial::LoginPassword { account: record.account.id.clone() }.into()),
             (Some(record), Verdict::Right { outdated }) => {
-                if outdated {
-                    self.rehash(&record, password, call).await;
+                if outdated && let Some(replaces) = record.password {
+                    self.rehash(&record.account, replaces, password, call).await;
                 }
                 Ok(record.account)
             }
         }
     }
 
+    /// While the password was checked, it may have been changed or the account disabled. A change that is committed from
+    /// here on ends the session, which it finds; one that came before is seen here, and the session's tokens go to nobody.
+    async fn check_still_valid(&self, name: &str, account: &Account) -> Result<(), Rejection> {
+        let now = self.store.login_record(&self.api.facts.realm, name).await?;
+        let same = |now: &Account| now.is_active() && now.sessions_valid_from == account.sessions_valid_from;
+        match now.is_some_and(|record| same(&record.account)) {
+            true => Ok(()),
+            false => Err(Denial::LoginPassword { account: account.id.clone() }.into()),
+        }
+    }
+
     /// Brings a stored hash up to the current parameters. The login stands even when that fails.
-    async fn rehash(&self, record: &LoginRecord, password: Secret, call: &Call) {
+    async fn rehash(&self, account: &Account, replaces: Secret, password: Secret, call: &Call) {
         let change = match self.passwords.hash(password).await {
-            Ok(hash) => Change::Rehash { realm: self.api.facts.realm.clone(), account: record.account.id.clone(), password: hash },
+            Ok(hash) => {
+                Change::Rehash { realm: self.api.facts.realm.clone(), account: account.id.clone(), password: hash, replaces }
+            }
             Err(error) => return tracing::warn!(%error, request_id = call.request_id, "a password could not be rehashed"),
         };
         if let Err(error) = self.store.write(change, None).await {
@@ -93,7 +107,8 @@ impl Issuer {
             api: facts.name.clone(),
             account: account.id.clone(),
             refresh: Digest::of(text.expose()),
-            created_at: now,
+            // A clock that was set back must not put the session before the moment from which sessions count.
+            created_at: now.max(account.sessions_valid_from),
             expires_at: now.plus(ttl),
             ended_at: None,
         };

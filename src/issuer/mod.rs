@@ -20,7 +20,7 @@ use crate::body::Body;
 use crate::clock::Now;
 use crate::contract::{Api, Endpoint, Facts, Inputs, KeyFacts, Operation, PageFacts, TokenFacts};
 use crate::identity::{Account, Principal, Secret, SessionId};
-use crate::limiter::{Limiter, Quota};
+use crate::limiter::{Counted, Limiter};
 use crate::observe::{AuditAction, AuditEvent};
 use crate::password::Passwords;
 use crate::rejection::{Denial, Failure, Rejection};
@@ -41,7 +41,7 @@ pub struct Call {
     pub request_id: String,
     pub route: Arc<str>,
     /// The route's limits that count by account: a login spends them on the account that is asked for.
-    pub attempts: Vec<Arc<Quota>>,
+    pub attempts: Vec<Arc<Counted>>,
 }
 
 /// One API's endpoints.

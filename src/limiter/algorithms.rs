@@ -185,7 +185,7 @@ mod tests {
 
     fn rule(algorithm: Algorithm, count: u32, window_ms: u64, burst: u32) -> Rule {
         let quota = Quota { count, window: Duration::from_millis(window_ms) };
-        Rule { name: "r".into(), bucket: "r".into(), quota, burst, algorithm }
+        Rule { bucket: "r".into(), quota, burst, algorithm }
     }
 
     fn any_rule() -> impl Strategy<Value = Rule> {

@@ -147,7 +147,7 @@ mod tests {
 
     fn rule(bucket: &str, algorithm: Algorithm, count: u32, seconds: u64) -> Rule {
         let quota = Quota { count, window: Duration::from_secs(seconds) };
-        Rule { name: bucket.into(), bucket: bucket.into(), quota, burst: count, algorithm }
+        Rule { bucket: bucket.into(), quota, burst: count, algorithm }
     }
 
     fn key(rule: &Rule, name: &str) -> CellKey {
@@ -182,7 +182,7 @@ mod tests {
             let limiter = Limiter::Memory(Memory::new(100));
             let rule = rule("r", algorithm, 2, 1);
             let a = key(&rule, "a");
-            let mut allowed = |times: usize| (0..times).filter(|_| limiter.spend(&rule, a, Tick(7)).allowed).count();
+            let allowed = |times: usize| (0..times).filter(|_| limiter.spend(&rule, a, Tick(7)).allowed).count();
             assert_eq!(allowed(5), 2, "{algorithm:?}");
             limiter.refund(&rule, a, Tick(7));
             assert_eq!(allowed(5), 1, "{algorithm:?}");

@@ -4,6 +4,7 @@
 mod algorithms;
 mod key;
 mod memory;
+mod spending;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +15,11 @@ use crate::config::value::Quota;
 
 pub use key::CellKey;
 pub use memory::Memory;
+pub use spending::{Counted, Spending, Spent, Subject};
 
 /// One limit, ready to be spent from.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    pub name: Arc<str>,
     /// Limits of one bucket share their counters where algorithm and window are the same; otherwise each counts alone.
     pub bucket: Arc<str>,
     pub quota: Quota,
@@ -47,6 +48,13 @@ pub enum Limiter {
 }
 
 impl Limiter {
+    /// How many counters there are.
+    pub fn cells(&self) -> usize {
+        match self {
+            Self::Memory(memory) => memory.cells(),
+        }
+    }
+
     /// Spends one. A refused spending costs nothing.
     pub fn spend(&self, rule: &Rule, key: CellKey, now: Tick) -> Decision {
         match self {

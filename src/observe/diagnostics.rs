@@ -47,11 +47,6 @@ impl Diagnostics {
         tracing::subscriber::set_global_default(subscriber(filter, colour, lines.clone()))?;
         Ok(Self { lines })
     }
-
-    /// Lines that were not written because the reader is slow or gone, since the start.
-    pub fn dropped(&self) -> u64 {
-        self.lines.dropped()
-    }
 }
 
 impl Drop for Diagnostics {

@@ -17,7 +17,7 @@ mod shard;
 pub use access_log::AccessLog;
 pub use audit::{AuditAction, AuditEvent};
 pub use colour::Colour;
-pub use diagnostics::{Diagnostics, DiagnosticsError};
+pub use diagnostics::Diagnostics;
 pub use health::Health;
 pub use metrics::{Metrics, RouteMetrics};
 pub use record::{Record, Verdict};

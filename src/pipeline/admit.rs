@@ -1,7 +1,5 @@
 //! May this address use this route at all? Decided before any credential is looked at.
 
-use std::net::IpAddr;
-
 use crate::contract::Route;
 use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Denial, Stage};
@@ -12,7 +10,7 @@ use crate::rejection::{Denial, Stage};
 /// [`Denial::AddressDenied`] and [`Denial::AddressNotAllowed`].
 pub fn check(route: &Route, exchange: &mut Exchange) -> Result<(), Denial> {
     let address = exchange.client;
-    judge(route, address)?;
+    judge(route, exchange)?;
     exchange.note(Stage::Admit, || match route.allow_ips.is_empty() && route.deny_ips.is_empty() {
         true => format!("{address}: the route has no address lists"),
         false => format!("{address} may use the route"),
@@ -20,11 +18,13 @@ pub fn check(route: &Route, exchange: &mut Exchange) -> Result<(), Denial> {
     Ok(())
 }
 
-fn judge(route: &Route, address: IpAddr) -> Result<(), Denial> {
-    if route.deny_ips.contains(address) {
+fn judge(route: &Route, exchange: &Exchange) -> Result<(), Denial> {
+    let address = exchange.client;
+    // When a trusted proxy named no address, ours is the proxy's own, and the client's may be on either list.
+    if !route.deny_ips.is_empty() && (exchange.client_is_unclear || route.deny_ips.contains(address)) {
         return Err(Denial::AddressDenied { address });
     }
-    if !route.allow_ips.is_empty() && !route.allow_ips.contains(address) {
+    if !route.allow_ips.is_empty() && (exchange.client_is_unclear || !route.allow_ips.contains(address)) {
         return Err(Denial::AddressNotAllowed { address });
     }
     Ok(())

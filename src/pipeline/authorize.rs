@@ -69,7 +69,7 @@ pub fn decide(
 
 fn check_key_address(principal: &Principal, exchange: &Exchange) -> Result<(), Denial> {
     let Some(key) = &principal.key else { return Ok(()) };
-    match key.allowed_ips.is_empty() || key.allowed_ips.contains(exchange.client) {
+    match key.allowed_ips.is_empty() || (!exchange.client_is_unclear && key.allowed_ips.contains(exchange.client)) {
         true => Ok(()),
         false => Err(Denial::KeyAddress { key: key.id.clone(), address: exchange.client }),
     }
@@ -78,7 +78,8 @@ fn check_key_address(principal: &Principal, exchange: &Exchange) -> Result<(), D
 fn check_tenant(api: &Api, principal: &Principal, tenant: &str) -> Result<(), Denial> {
     let member = api.vocabulary.is_member(&principal.account, tenant);
     // A key that names no tenant is good for all tenants of its owner.
-    let key_covers = principal.key.as_ref().is_none_or(|key| key.tenants.is_empty() || key.tenants.iter().any(|t| &**t == tenant));
+    let key_covers =
+        principal.key.as_ref().is_none_or(|key| key.tenants.is_empty() || key.tenants.iter().any(|t| &**t == tenant));
     if member && key_covers { Ok(()) } else { Err(Denial::TenantForeign { tenant: tenant.to_owned() }) }
 }
 

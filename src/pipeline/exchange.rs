@@ -1,6 +1,6 @@
 //! One request on its way through the stages: what was asked, what is known so far, and what goes into the log.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -10,7 +10,9 @@ use http::{HeaderMap, Method, Uri, header};
 use crate::clock::Now;
 use crate::contract::Operation;
 use crate::identity::{CredentialKind, Principal};
-use crate::pipeline::routing::NormalPath;
+use crate::listener::{ClientAddress, Peer};
+use crate::observe::RouteMetrics;
+use crate::pipeline::path::NormalPath;
 use crate::rejection::{Denial, Stage};
 
 /// What a listener knows of a request beside its head.
@@ -19,20 +21,20 @@ pub struct Arrival {
     pub now: Now,
     pub listener: Arc<str>,
     /// Decided once, by the listener, from the connection and trusted proxies alone.
-    pub client: IpAddr,
+    pub client: ClientAddress,
     /// The other end of the connection.
-    pub peer: IpAddr,
-    pub peer_is_trusted: bool,
+    pub peer: SocketAddr,
 }
 
 /// One request.
-#[derive(Debug)]
 pub struct Exchange {
     pub now: Now,
     pub request_id: String,
     pub client: IpAddr,
-    pub peer: IpAddr,
-    pub peer_is_trusted: bool,
+    pub peer: SocketAddr,
+    pub trust: Peer,
+    /// A trusted proxy named something that is no address: `client` is then that proxy.
+    pub client_is_unclear: bool,
     pub listener: Arc<str>,
     pub method: Method,
     pub uri: Uri,
@@ -41,17 +43,22 @@ pub struct Exchange {
 }
 
 /// What the stages found out, for the log line and for `explain`.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Notes {
     pub host: Option<String>,
     pub path: Option<NormalPath>,
-    pub api: Option<Arc<str>>,
+    /// The index of the API, and its name.
+    pub api: Option<usize>,
+    pub api_name: Option<Arc<str>>,
     pub route: Option<Arc<str>>,
+    pub metrics: Option<Arc<RouteMetrics>>,
     pub operation: Option<Operation>,
     pub kind: Option<CredentialKind>,
     pub principal: Option<Arc<Principal>>,
     pub tenant: Option<String>,
     pub upstream: Option<Arc<str>>,
+    /// From the request's last byte given to the upstream's head taken.
+    pub upstream_us: Option<u64>,
     /// Only while a request is explained.
     steps: Option<Vec<Step>>,
 }
@@ -68,9 +75,10 @@ impl Exchange {
         Self {
             now: arrival.now,
             request_id,
-            client: arrival.client,
+            client: arrival.client.ip,
             peer: arrival.peer,
-            peer_is_trusted: arrival.peer_is_trusted,
+            trust: arrival.client.peer,
+            client_is_unclear: arrival.client.malformed,
             listener: arrival.listener,
             method: parts.method,
             uri: parts.uri,
@@ -94,19 +102,6 @@ impl Exchange {
 
     pub fn steps(&mut self) -> Vec<Step> {
         self.notes.steps.take().unwrap_or_default()
-    }
-
-    /// The only value of a header that must not stand there twice.
-    ///
-    /// # Errors
-    /// [`Denial::DuplicateHeader`].
-    pub fn single_header(&self, name: &header::HeaderName, shown: &'static str) -> Result<Option<&[u8]>, Denial> {
-        let mut values = self.headers.get_all(name).iter();
-        match (values.next(), values.next()) {
-            (None, _) => Ok(None),
-            (Some(value), None) => Ok(Some(value.as_bytes())),
-            (Some(_), Some(_)) => Err(Denial::DuplicateHeader { name: shown }),
-        }
     }
 
     /// The host that the request is for: lower case, without port and trailing dot. An absolute target must name the

@@ -12,18 +12,24 @@ use serde_json::Value;
 
 use crate::body::Body;
 use crate::config::CredentialHandling;
-use crate::contract::{Api, CallerFacts, Facts, KeyFacts, Route};
+use crate::contract::{Api, CallerFacts, Carrier, Facts, KeyFacts, Route};
 use crate::pipeline::authorize::Permit;
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::forward_headers as headers;
+use crate::pipeline::headers::{self, Origin};
 
 /// A request that may be forwarded. Only [`apply`] makes one, and `forward` accepts nothing else.
 pub struct Authorized {
     request: Request<Body>,
+    /// The route's own; `None` = the upstream's.
     response_timeout: Option<Duration>,
 }
 
 impl Authorized {
+    /// The head as the upstream will see it.
+    pub fn headers(&self) -> &HeaderMap {
+        self.request.headers()
+    }
+
     pub fn into_parts(self) -> (Request<Body>, Option<Duration>) {
         (self.request, self.response_timeout)
     }
@@ -43,7 +49,8 @@ pub fn apply(
     strip_identity(api, &mut out);
     strip_credentials(api, route, used, &mut out);
     let host = out.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-    headers::set_forwarded(&mut out, exchange.client, exchange.peer, "http", &host, exchange.peer_is_trusted);
+    let origin = Origin { client: exchange.client, peer: exchange.peer.ip(), trust: exchange.trust, scheme: "http", host: &host };
+    headers::set_forwarded(&mut out, &origin);
     set_correlation(exchange, &mut out);
     set_identity(api, permit, &mut out);
     let mut request = Request::new(body);
@@ -64,8 +71,8 @@ fn target(exchange: &Exchange) -> Uri {
     Uri::try_from(text).unwrap_or_default()
 }
 
-/// Removes every header that an upstream could take for one of ours: any case, and `_` or `.` for `-`, because CGI, WSGI
-/// and some frameworks read them as one name.
+/// Removes every header that an upstream could take for one of ours: any case, and any other character for `-`, because
+/// CGI, WSGI and some frameworks read them as one name (CGI servers make `_` of all that is no letter and no digit).
 fn strip_identity(api: &Api, out: &mut HeaderMap) {
     let same = |a: &str, b: &str| a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| folded(a) == folded(b));
     let ours = |name: &HeaderName| api.identity.headers.iter().any(|(known, _)| same(known.as_str(), name.as_str()));
@@ -76,14 +83,11 @@ fn strip_identity(api: &Api, out: &mut HeaderMap) {
 }
 
 fn folded(byte: u8) -> u8 {
-    match byte {
-        b'_' | b'.' => b'-',
-        other => other.to_ascii_lowercase(),
-    }
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
 fn strip_credentials(api: &Api, route: &Route, used: Option<&HeaderName>, out: &mut HeaderMap) {
-    let known = api.carriers.iter().map(|carrier| carrier.header()).chain([&header::AUTHORIZATION]);
+    let known = api.carriers.iter().map(Carrier::header).chain([&header::AUTHORIZATION]);
     for name in known {
         let handling = if used == Some(name) { route.credential } else { route.unused_carriers };
         if handling == CredentialHandling::Strip {

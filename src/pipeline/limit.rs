@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::clock::Now;
 use crate::contract::LimitHeaders;
 use crate::identity::Principal;
-use crate::limiter::{Limiter, Quota, Spending, Spent, Subject};
+use crate::limiter::{Counted, Limiter, Spending, Spent, Subject};
 use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Denial, Stage};
 
@@ -19,7 +19,7 @@ pub struct Ledger(Vec<Spent>);
 /// A route's limits and what they are spent on.
 pub struct Limits<'a> {
     pub limiter: &'a Limiter,
-    pub quotas: &'a [Arc<Quota>],
+    pub quotas: &'a [Arc<Counted>],
     pub realm: &'a str,
     pub route: &'a str,
     pub spending: Spending,
@@ -40,7 +40,7 @@ impl Limits<'_> {
     /// [`Denial::OverLimit`].
     pub fn with_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Denial> {
         let principal = exchange.notes.principal.clone();
-        self.spend(exchange, principal.as_deref(), ledger, Quota::needs_identity)
+        self.spend(exchange, principal.as_deref(), ledger, Counted::needs_identity)
     }
 
     /// Spends, for a request whose credential was missing or refused, the fallback parts of limits that need identity.
@@ -56,7 +56,7 @@ impl Limits<'_> {
         exchange: &mut Exchange,
         principal: Option<&Principal>,
         ledger: &mut Ledger,
-        chosen: impl Fn(&Quota) -> bool,
+        chosen: impl Fn(&Counted) -> bool,
     ) -> Result<(), Denial> {
         for quota in self.quotas.iter().filter(|quota| chosen(quota)) {
             let subject = Subject {
@@ -81,10 +81,10 @@ impl Limits<'_> {
 }
 
 impl Ledger {
-    /// Gives back what counts failures only.
-    pub fn settle(&self, limiter: &Limiter, succeeded: bool, now: Now) {
-        if succeeded {
-            self.0.iter().filter(|spent| spent.quota.counts_failures_only()).for_each(|spent| spent.refund(limiter, now.tick));
+    /// Gives back what counts failures only, when the answer is none.
+    pub fn settle(&self, limiter: &Limiter, status: StatusCode) {
+        if !status.is_client_error() && !status.is_server_error() {
+            self.0.iter().filter(|spent| spent.counted.counts_failures_only()).for_each(|spent| spent.refund(limiter));
         }
     }
 
@@ -107,9 +107,13 @@ impl Ledger {
                 set(headers, "ratelimit-reset", &reset);
             }
             LimitHeaders::Ietf => {
-                let name = spent.quota.name();
+                let name = spent.counted.name();
                 set(headers, "ratelimit", &format!("\"{name}\";r={};t={reset}", decision.remaining));
-                set(headers, "ratelimit-policy", &format!("\"{name}\";q={};w={}", decision.limit, spent.quota.window_seconds()));
+                set(
+                    headers,
+                    "ratelimit-policy",
+                    &format!("\"{name}\";q={};w={}", decision.limit, spent.counted.window_seconds()),
+                );
             }
         }
     }

@@ -45,7 +45,6 @@ denials! {
     Listener UriTooLong { limit: u64 } "uri_too_long" UriTooLong "the request target is longer than {limit} bytes";
     Listener HeadTooLarge { limit: u64 } "head_too_large" HeadTooLarge "the header fields are larger than {limit} bytes";
     Listener TooManyHeaders { limit: u64 } "too_many_headers" HeadTooLarge "there are more than {limit} header fields";
-    Listener DuplicateHeader { name: &'static str } "duplicate_header" BadRequest "{name} stands there more than once";
     Listener ExpectationUnknown "expectation_unknown" ExpectationFailed "the Expect header asks for something else than 100-continue";
     Listener BodyTooLarge { limit: u64 } "body_too_large" BodyTooLarge "the body is larger than {limit} bytes";
     Listener BodyTimeout { seconds: u64 } "body_timeout" RequestTimeout "no byte of the body arrived for {seconds} s";
@@ -113,7 +112,6 @@ impl Denial {
             Self::BodyNotJson { .. } => Some("the body must be a JSON object".to_owned()),
             Self::RecordUnknown { what } => Some(format!("no such {what}")),
             Self::PathAmbiguous { .. } => Some("ambiguous path".to_owned()),
-            Self::DuplicateHeader { name } => Some(format!("duplicate header: {name}")),
             Self::CredentialDuplicate { name } => Some(format!("duplicate header: {name}")),
             Self::HostMissing | Self::HostMalformed => Some("invalid host".to_owned()),
             Self::BodyBroken => Some("the body is incomplete".to_owned()),

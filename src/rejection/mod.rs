@@ -52,3 +52,24 @@ impl Rejection {
         Denial::CODES.iter().chain(Failure::CODES).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_explains_every_reason() {
+        let readme = include_str!("../../README.md");
+        let missing: Vec<&str> = Rejection::codes().filter(|code| !readme.contains(&format!("`{code}`"))).collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_code_belongs_to_one_reason() {
+        let mut codes: Vec<&str> = Rejection::codes().collect();
+        let count = codes.len();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), count);
+    }
+}

@@ -14,6 +14,7 @@ pub enum Change {
         account: Account,
         password: Option<Secret>,
     },
+    /// All sessions of the account end: `sessions_valid_from` is raised beyond each of them, and beyond what it was.
     SetPassword {
         realm: Arc<str>,
         account: AccountId,
@@ -28,7 +29,7 @@ pub enum Change {
         password: Secret,
         replaces: Secret,
     },
-    /// `sessions_valid_from` is used when the status becomes `Disabled`; it is never lowered.
+    /// When the status becomes `Disabled`, `sessions_valid_from` is raised as for a new password; it is never lowered.
     SetStatus {
         realm: Arc<str>,
         account: AccountId,
@@ -83,7 +84,7 @@ pub enum WriteError {
 }
 
 /// Which record a change touched, as the table `changes` tells other processes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Record {
     pub kind: Kind,
     pub realm: Arc<str>,
@@ -91,7 +92,7 @@ pub(super) struct Record {
 }
 
 /// Kinds of records that the directory shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Account,
     Key,
@@ -111,7 +112,9 @@ impl Change {
             Self::EndSession { realm, session, .. } => record(Kind::Session, realm, &session.0),
             Self::AddKey(key) => record(Kind::Key, &key.realm, &key.id.0),
             Self::RevokeKey { realm, key, .. } => record(Kind::Key, realm, &key.0),
-            Self::Rehash { .. } | Self::OpenSession(_) | Self::AuditOnly => None,
+            // Whoever logs in is to be known at once, also to a process that has not heard of the account yet.
+            Self::OpenSession(session) => record(Kind::Account, &session.realm, &session.account.0),
+            Self::Rehash { .. } | Self::AuditOnly => None,
         }
     }
 }

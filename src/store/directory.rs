@@ -13,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::clock::Timestamp;
-use crate::identity::{Account, AccountId, ApiKey, Digest};
+use crate::identity::{Account, AccountId, ApiKey};
 
 /// How long a revoked or expired key stays, so that a refusal can say which of the two it is.
 pub(super) const DEAD_KEYS_STAY: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -42,7 +42,6 @@ pub(super) struct EndedSession {
 struct Realm {
     accounts: Shards<Arc<str>, Arc<Account>>,
     keys: Shards<Arc<str>, Arc<ApiKey>>,
-    digests: Shards<Digest, Arc<ApiKey>>,
     ended: Shards<Arc<str>, EndedSession>,
 }
 
@@ -59,10 +58,6 @@ impl Directory {
 
     pub fn key(&self, realm: &str, id: &str) -> Option<Arc<ApiKey>> {
         self.realms.load().get(realm)?.keys.find(id)
-    }
-
-    pub fn key_by_digest(&self, realm: &str, digest: &Digest) -> Option<Arc<ApiKey>> {
-        self.realms.load().get(realm)?.digests.find(digest)
     }
 
     /// Whether the session was ended before its time. `false` for one that expired or never was: tokens carry their own
@@ -87,9 +82,9 @@ impl Directory {
 
     pub(super) fn show(&self, image: Image) {
         match image {
-            Image::Account { realm, id, account } => self.realm(&realm).accounts.set(id, account),
-            Image::Key { realm, id, key } => self.realm(&realm).show_key(id, key),
-            Image::Session { realm, id, ended } => self.realm(&realm).ended.set(id, ended),
+            Image::Account { realm, id, account } => self.realm(&realm).accounts.set(&id, account.as_ref()),
+            Image::Key { realm, id, key } => self.realm(&realm).keys.set(&id, key.as_ref()),
+            Image::Session { realm, id, ended } => self.realm(&realm).ended.set(&id, ended.as_ref()),
         }
     }
 
@@ -113,11 +108,10 @@ impl Directory {
 
     /// Forgets ended sessions that would have expired by now, and keys that are long dead.
     pub(super) fn prune(&self, now: Timestamp) {
-        for realm in self.realms.load().values() {
+        self.realms.load().values().for_each(|realm| {
             realm.ended.retain(|_, ended| ended.expires_at > now);
             realm.keys.retain(|_, key| !is_long_dead(key, now));
-            realm.digests.retain(|_, key| !is_long_dead(key, now));
-        }
+        });
     }
 
     fn realm(&self, name: &Arc<str>) -> Arc<Realm> {
@@ -146,23 +140,9 @@ impl Contents {
     fn into_realm(self) -> Realm {
         Realm {
             accounts: self.accounts.into_iter().collect(),
-            keys: self.keys.iter().map(|key| (key.id.0.clone(), key.clone())).collect(),
-            digests: self.keys.into_iter().map(|key| (key.digest, key)).collect(),
+            keys: self.keys.into_iter().map(|key| (key.id.0.clone(), key)).collect(),
             ended: self.ended.into_iter().collect(),
         }
-    }
-}
-
-impl Realm {
-    fn show_key(&self, id: Arc<str>, key: Option<Arc<ApiKey>>) {
-        let before = self.keys.find(&*id);
-        if let Some(before) = before.filter(|before| key.as_ref().is_none_or(|key| key.digest != before.digest)) {
-            self.digests.set(before.digest, None);
-        }
-        if let Some(key) = &key {
-            self.digests.set(key.digest, Some(key.clone()));
-        }
-        self.keys.set(id, key);
     }
 }
 
@@ -180,13 +160,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
     }
 
     /// Puts the value in, or takes the key out.
-    pub(super) fn set(&self, key: K, value: Option<V>) {
-        let Some(shard) = self.shards.get(self.position(&key)) else { return };
+    pub(super) fn set(&self, key: &K, value: Option<&V>) {
+        let Some(shard) = self.shards.get(self.position(key)) else { return };
         shard.rcu(|map| {
             let mut map = HashMap::clone(map);
-            match &value {
+            match value {
                 Some(value) => map.insert(key.clone(), value.clone()),
-                None => map.remove(&key),
+                None => map.remove(key),
             };
             map
         });
@@ -249,7 +229,7 @@ const SHARDS: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{KeyId, Networks, ScopeSet};
+    use crate::identity::{Digest, KeyId, Networks, ScopeSet};
 
     fn key(id: &str, secret: &str) -> ApiKey {
         ApiKey {
@@ -273,15 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_whose_secret_changed_is_no_longer_found_by_the_old_one() {
+    fn a_key_shows_as_it_was_last_committed_and_then_no_more() {
         let directory = Directory::default();
         directory.show(image(key("k1", "old")));
         directory.show(image(key("k1", "new")));
-        assert!(directory.key_by_digest("main", &Digest::of("old")).is_none());
-        assert_eq!(directory.key_by_digest("main", &Digest::of("new")).unwrap().id.as_str(), "k1");
+        assert!(directory.key("main", "k1").unwrap().digest.matches("new"));
         directory.show(Image::Key { realm: "main".into(), id: "k1".into(), key: None });
         assert!(directory.key("main", "k1").is_none());
-        assert!(directory.key_by_digest("main", &Digest::of("new")).is_none());
     }
 
     #[test]
@@ -290,7 +268,6 @@ mod tests {
         directory.show(image(key("k1", "secret")));
         assert!(directory.key("main", "k1").is_some());
         assert!(directory.key("other", "k1").is_none());
-        assert!(directory.key_by_digest("other", &Digest::of("secret")).is_none());
     }
 
     #[test]
@@ -299,8 +276,7 @@ mod tests {
         directory.show(image(key("k1", "one")));
         directory.replace(vec![image(key("k2", "two"))]);
         assert!(directory.key("main", "k1").is_none());
-        assert!(directory.key_by_digest("main", &Digest::of("one")).is_none());
-        assert_eq!(directory.key_by_digest("main", &Digest::of("two")).unwrap().id.as_str(), "k2");
+        assert!(directory.key("main", "k2").unwrap().digest.matches("two"));
     }
 
     #[test]
@@ -313,15 +289,14 @@ mod tests {
         directory.show(Image::Session { realm: "main".into(), id: "s1".into(), ended });
         let shown = |directory: &Directory| {
             let keys = ["revoked", "expired", "alive"].map(|id| directory.key("main", id).is_some());
-            let digests = ["1", "2", "3"].map(|secret| directory.key_by_digest("main", &Digest::of(secret)).is_some());
-            (keys, digests, directory.session_ended("main", "s1"))
+            (keys, directory.session_ended("main", "s1"))
         };
         directory.prune(Timestamp(999));
-        assert_eq!(shown(&directory), ([true; 3], [true; 3], true));
+        assert_eq!(shown(&directory), ([true; 3], true));
         directory.prune(died_at.plus(DEAD_KEYS_STAY).minus(Duration::from_millis(1)));
-        assert_eq!(shown(&directory), ([true; 3], [true; 3], false));
+        assert_eq!(shown(&directory), ([true; 3], false));
         directory.prune(died_at.plus(DEAD_KEYS_STAY));
-        assert_eq!(shown(&directory), ([false, false, true], [false, false, true], false));
+        assert_eq!(shown(&directory), ([false, false, true], false));
     }
 
     #[test]

@@ -23,16 +23,26 @@ pub(super) enum Fault {
     Broken(sqlx::Error),
 }
 
+/// A moment from which an account's sessions count, so late that none of those it has does: `$4`, but later than what
+/// held before, and than every session that it has. Whoever makes the change read its clock before it hashed a password,
+/// and a clock may be set back; neither may let a session through that was opened before this statement.
+macro_rules! raised {
+    () => {
+        "(SELECT max(moment) FROM (SELECT $4 AS moment UNION ALL SELECT sessions_valid_from + 1 UNION ALL
+          SELECT max(created_at) + 1 FROM sessions WHERE sessions.realm = $1 AND sessions.account = $2))"
+    };
+}
+
 /// Does one change.
 pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -> Result<(), Fault> {
     match change {
         Change::AddAccount { account, password } => add_account(connection, account, password.as_ref()).await,
         Change::SetPassword { realm, account, password, sessions_valid_from } => {
-            let update = sqlx::query(
-                "UPDATE accounts SET password = $3, sessions_valid_from =
-                 CASE WHEN sessions_valid_from < $4 THEN $4 ELSE sessions_valid_from END
-                 WHERE realm = $1 AND id = $2",
-            );
+            let update = sqlx::query(concat!(
+                "UPDATE accounts SET password = $3, sessions_valid_from = ",
+                raised!(),
+                " WHERE realm = $1 AND id = $2"
+            ));
             let update = update.bind(&**realm).bind(account.as_str()).bind(password.expose());
             touch_one(connection, update.bind(millis(*sessions_valid_from)), "account").await
         }
@@ -43,16 +53,19 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
             Ok(())
         }
         Change::SetStatus { realm, account, status, sessions_valid_from } => {
-            let raise_to = match status {
-                Status::Disabled => *sessions_valid_from,
-                Status::Active => Timestamp::default(),
+            let update = match status {
+                Status::Disabled => sqlx::query(concat!(
+                    "UPDATE accounts SET status = $3, sessions_valid_from = ",
+                    raised!(),
+                    " WHERE realm = $1 AND id = $2"
+                )),
+                Status::Active => sqlx::query("UPDATE accounts SET status = $3 WHERE realm = $1 AND id = $2"),
             };
-            let update = sqlx::query(
-                "UPDATE accounts SET status = $3, sessions_valid_from =
-                 CASE WHEN sessions_valid_from < $4 THEN $4 ELSE sessions_valid_from END
-                 WHERE realm = $1 AND id = $2",
-            );
-            let update = update.bind(&**realm).bind(account.as_str()).bind(status.as_str()).bind(millis(raise_to));
+            let update = update.bind(&**realm).bind(account.as_str()).bind(status.as_str());
+            let update = match status {
+                Status::Disabled => update.bind(millis(*sessions_valid_from)),
+                Status::Active => update,
+            };
             touch_one(connection, update, "account").await
         }
         Change::OpenSession(session) => open_session(connection, session).await,
@@ -206,7 +219,7 @@ fn conflict(what: &'static str) -> Result<(), Fault> {
 /// The only foreign key of sessions and keys is their account.
 fn owner_missing(fault: Fault) -> Fault {
     match fault {
-        Fault::Broken(error) if error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) => {
+        Fault::Broken(error) if error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation) => {
             Fault::Refused(WriteError::Unknown { what: "account" })
         }
         other @ (Fault::Broken(_) | Fault::Refused(_)) => other,

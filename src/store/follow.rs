@@ -1,7 +1,7 @@
 //! Keeps the directory up to date with what other processes commit: looks into the table `changes` twice a second and
 //! reads what changed again.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ impl Follower {
                 break;
             };
             let last = *last;
-            let records: HashSet<_> = changes.into_iter().map(|(_, record)| record).collect();
+            let records: BTreeSet<_> = changes.into_iter().map(|(_, record)| record).collect();
             for record in records {
                 self.directory.show(read::image(&mut snapshot, record).await?);
             }

@@ -69,11 +69,11 @@ impl Sqlite {
     pub(super) async fn prepare(&self) -> Result<SqliteConnection, OpenError> {
         let mut connection = self.first_writer().await.map_err(|error| self.error(error.to_string()))?;
         let mut turn = connection.begin_with("BEGIN IMMEDIATE").await.map_err(|error| self.error(error.to_string()))?;
-        migrations().run_direct(None, &mut *turn, false).await.map_err(|error| match error {
-            MigrateError::VersionMissing(version) => {
-                self.error(format!("was last used by a newer gateward (its tables are at version {version}); start that one"))
-            }
-            other => self.error(format!("its tables cannot be brought up to date: {other}")),
+        migrations().run_direct(None, &mut *turn, false).await.map_err(|error| {
+            let MigrateError::VersionMissing(version) = error else {
+                return self.error(format!("its tables cannot be brought up to date: {error}"));
+            };
+            self.error(format!("was last used by a newer gateward (its tables are at version {version}); start that one"))
         })?;
         turn.commit().await.map_err(|error| self.error(error.to_string()))?;
         Ok(connection)
@@ -109,7 +109,7 @@ impl Sqlite {
 
 /// SQLITE_BUSY, with or without its extension.
 fn is_locked(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).and_then(|code| code.parse::<u32>().ok());
     code.is_some_and(|code| code & 0xff == 5)
 }
 

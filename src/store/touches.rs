@@ -34,7 +34,7 @@ impl Touches {
             }
             None if self.count.fetch_add(1, Ordering::Relaxed) < CAPACITY => {
                 let note = Note { used_at: AtomicU64::new(at.0), written: AtomicU64::new(0) };
-                self.noted.set(id.0.clone(), Some(Arc::new(note)));
+                self.noted.set(&id.0, Some(&Arc::new(note)));
             }
             None => {
                 self.count.fetch_sub(1, Ordering::Relaxed);

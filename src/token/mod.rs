@@ -9,6 +9,6 @@ mod opaque;
 #[cfg(test)]
 mod vectors;
 
-pub use jwt::{Claims, MAX_TOKEN_BYTES, Profile, Verifier};
+pub use jwt::{MAX_TOKEN_BYTES, Profile, Verifier};
 pub use key::{SigningKey, VerifyingKey};
-pub use opaque::{KeyFormat, Minted};
+pub use opaque::KeyFormat;

@@ -88,7 +88,7 @@ impl House {
         let is_test_module = |number: usize| {
             let mut below = file.code[number + 1..].iter().skip_while(|line| line.starts_with(['#', ' ', ')']));
             file.code[number] == "#[cfg(test)]"
-                && below.next().is_some_and(|line| line.starts_with("mod ") && line.ends_with('{'))
+                && below.next().is_some_and(|line| line.trim_start_matches("pub ").starts_with("mod ") && line.ends_with('{'))
         };
         let end = (0..file.code.len()).find(|number| is_test_module(*number)).unwrap_or(file.code.len());
         &file.code[..end]

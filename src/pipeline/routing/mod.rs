@@ -1,6 +1,5 @@
 //! Host, path and method to one route of one API. An API is chosen by listener and host, never by path alone.
 
-mod path;
 mod tree;
 
 use std::collections::HashMap;
@@ -11,10 +10,11 @@ use http::Method;
 use crate::config::value::HostPattern;
 use crate::contract::Api;
 use crate::pipeline::exchange::Exchange;
+use crate::pipeline::path::NormalPath;
 use crate::rejection::{Denial, Stage};
 
-pub use path::NormalPath;
-use tree::{Lookup, Tree};
+pub use tree::Lookup;
+use tree::Tree;
 
 /// All APIs of a gateway by listener and host.
 #[derive(Debug, Default)]
@@ -36,8 +36,11 @@ struct Hosts {
 pub struct Found {
     pub api: usize,
     pub route: usize,
-    pub captures: Vec<(Arc<str>, String)>,
+    pub captures: Captures,
 }
+
+/// What the captures of a pattern stand for, percent-decoded.
+pub type Captures = Vec<(Arc<str>, String)>;
 
 impl Routing {
     /// `apis` in the order of their indexes, each with the name of its listener.
@@ -64,6 +67,7 @@ impl Routing {
         let api = self.listeners.get(&exchange.listener).and_then(|hosts| hosts.find(&host));
         exchange.notes.host = Some(host.clone());
         let api = api.ok_or(Denial::HostUnknown { host })?;
+        exchange.notes.api = Some(api);
         self.find_route(api, exchange).map(|(route, captures)| Found { api, route, captures })
     }
 
@@ -72,7 +76,12 @@ impl Routing {
         self.listeners.get(listener)?.find(host)
     }
 
-    fn find_route(&self, api: usize, exchange: &mut Exchange) -> Result<(usize, Vec<(Arc<str>, String)>), Denial> {
+    /// Where a path of one API leads.
+    pub fn look_up(&self, api: usize, method: &Method, path: &NormalPath) -> Lookup {
+        self.apis.get(api).map_or(Lookup::Nothing, |tree| tree.find(method, path))
+    }
+
+    fn find_route(&self, api: usize, exchange: &mut Exchange) -> Result<(usize, Captures), Denial> {
         if exchange.method == Method::CONNECT {
             return Err(Denial::ConnectRefused);
         }
@@ -80,7 +89,7 @@ impl Routing {
             return Err(Denial::TraceRefused);
         }
         let path = NormalPath::parse(exchange.uri.path())?;
-        let lookup = self.apis.get(api).map_or(Lookup::Nothing, |tree| tree.find(&exchange.method, &path));
+        let lookup = self.look_up(api, &exchange.method, &path);
         exchange.notes.path = Some(path);
         match lookup {
             Lookup::Found { route, captures } => Ok((route, captures)),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::config::value::{PathPattern, Segment};
-use crate::pipeline::routing::path::NormalPath;
+use crate::pipeline::path::NormalPath;
 
 /// The compiled routes of one API. Values are indexes into its list of routes.
 #[derive(Debug, Default)]
@@ -17,8 +17,8 @@ pub struct Tree {
 
 #[derive(Debug, Default)]
 struct Branch {
-    literals: HashMap<String, Branch>,
-    capture: Option<Box<Branch>>,
+    literals: HashMap<String, Self>,
+    capture: Option<Box<Self>>,
     /// Routes that end here.
     ends: Vec<End>,
     /// Routes that take whatever follows, nothing included.
@@ -38,7 +38,10 @@ struct End {
 /// What a path leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Lookup {
-    Found { route: usize, captures: Vec<(Arc<str>, String)> },
+    Found {
+        route: usize,
+        captures: Vec<(Arc<str>, String)>,
+    },
     /// Routes match the path and none takes the method: the methods that they take, for `Allow`.
     WrongMethod(Vec<Method>),
     Nothing,
@@ -83,6 +86,14 @@ impl Tree {
     }
 }
 
+impl End {
+    /// HEAD goes where GET goes (RFC 9110, section 9.3.2), unless a route names it.
+    fn takes(&self, method: &Method) -> bool {
+        let named = |method: &Method| self.methods.contains(method);
+        self.methods.is_empty() || named(method) || (method == Method::HEAD && named(&Method::GET))
+    }
+}
+
 struct Search<'t> {
     method: &'t Method,
     segments: &'t [&'t str],
@@ -98,7 +109,8 @@ impl Search<'_> {
         let Some(&segment) = self.segments.get(depth) else {
             return self.choose(&branch.ends, depth).or_else(|| self.choose(&branch.tails, depth));
         };
-        if let Some(next) = branch.literals.get(segment)
+        // Decoded, because the upstream decodes it: `v1%2e0` is `v1.0`, whichever of the two a pattern says.
+        if let Some(next) = branch.literals.get(&decode(segment))
             && let Some(hit) = self.descend(next, depth + 1)
         {
             return Some(hit);
@@ -116,7 +128,7 @@ impl Search<'_> {
 
     fn choose(&mut self, ends: &[End], depth: usize) -> Option<Hit> {
         for end in ends {
-            if end.methods.is_empty() || end.methods.contains(self.method) {
+            if end.takes(self.method) {
                 return Some((end.route, self.captures(end, depth)));
             }
             let new = end.methods.iter().filter(|method| !self.allowed.contains(method)).cloned().collect::<Vec<_>>();
@@ -186,9 +198,24 @@ mod tests {
     }
 
     #[test]
+    fn head_goes_where_get_goes() {
+        assert_eq!(find(&["GET /a", "* /**"], "HEAD", "/a"), "GET /a");
+    }
+
+    #[test]
     fn the_search_goes_back_when_a_literal_branch_leads_nowhere() {
         let routes = ["GET /{t}/x", "GET /a/y"];
         assert_eq!(find(&routes, "GET", "/a/x"), "GET /{t}/x t=a");
+    }
+
+    /// What an upstream reads as one path is judged as one path.
+    #[test]
+    fn an_escaped_character_does_not_lead_past_a_literal() {
+        let routes = ["GET /v1.0/admin", "POST /items:purge", "* /**"];
+        assert_eq!(find(&routes, "GET", "/v1%2e0/admin"), "GET /v1.0/admin");
+        assert_eq!(find(&routes, "GET", "/v1%2E0/%61dmin/"), "GET /v1.0/admin");
+        assert_eq!(find(&routes, "POST", "/items%3Apurge"), "POST /items:purge");
+        assert_eq!(find(&routes, "GET", "/v1%2d0/admin"), "* /**");
     }
 
     /// O9: a rule for /admin/pki does not match /admin/pkix.
@@ -221,7 +248,8 @@ mod tests {
             }
             (pattern.segments.len() == segments.len()).then_some(ranks)
         };
-        let ranked = routes.iter().enumerate().filter_map(|(index, text)| Some((rank(&PathPattern::parse(text).unwrap())?, index)));
+        let ranked =
+            routes.iter().enumerate().filter_map(|(index, text)| Some((rank(&PathPattern::parse(text).unwrap())?, index)));
         ranked.min().map(|(_, index)| index)
     }
 

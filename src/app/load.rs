@@ -1,0 +1,55 @@
+//! From a path to a config whose APIs are compiled: what every command and the server start from. Prints nothing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::config::report::Report;
+use crate::contract::{Api, Surroundings, compile};
+use crate::store::StoreOptions;
+
+/// A config file without mistakes.
+#[derive(Debug)]
+pub struct Ready {
+    pub config: Config,
+    /// The file, as it was named.
+    pub path: PathBuf,
+    /// The file's folder; empty for the working directory.
+    pub folder: PathBuf,
+    /// One for each `[[api]]`, in the order of the file.
+    pub apis: Vec<Api>,
+}
+
+/// Reads the config file at `path` and the contracts of its APIs; `${env:NAME}` asks `environment`. `None` when there
+/// is a mistake in any of the files; `report` then holds all of them.
+pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &mut Report) -> Option<Ready> {
+    let loaded = crate::config::load(path, environment, report)?;
+    let around = Surroundings { folder: &loaded.folder, environment };
+    let apis = loaded.config.apis.iter().filter_map(|api| compile(api, &around, report)).collect();
+    report.is_clean().then(|| Ready { config: loaded.config, path: loaded.path, folder: loaded.folder, apis })
+}
+
+impl Ready {
+    /// Where the store is.
+    pub fn store_options(&self) -> StoreOptions {
+        let section = &self.config.store;
+        // The config has put the key file into its own folder already; an absolute path stays what it is when the store
+        // does so again.
+        let key_file = std::path::absolute(&section.encryption_key_file);
+        StoreOptions {
+            url: section.url.clone(),
+            folder: self.folder.clone(),
+            encryption_key_file: key_file.unwrap_or_else(|_| section.encryption_key_file.clone()),
+        }
+    }
+
+    /// The names of the realms, each once.
+    pub fn realms(&self) -> BTreeSet<&str> {
+        self.apis.iter().map(|api| &*api.facts.realm).collect()
+    }
+
+    /// The APIs whose accounts live in `realm`.
+    pub fn apis_of<'a>(&'a self, realm: &'a str) -> impl Iterator<Item = &'a Api> {
+        self.apis.iter().filter(move |api| &*api.facts.realm == realm)
+    }
+}

@@ -1,0 +1,8 @@
+//! The composition root: builds everything in order, runs it, stops it in reverse. Knows every module and decides nothing
+//! about a request.
+
+pub mod build;
+pub mod load;
+pub mod sample;
+pub mod serve;
+pub mod signing;

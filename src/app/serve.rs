@@ -1,0 +1,269 @@
+//! Runs the gateway: binds, starts one thread with a runtime of its own per worker, and stops all of it in reverse.
+
+use std::cell::Cell;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use http::{Request, Response};
+use tokio::runtime::{Builder, LocalOptions, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admin::{self, AdminState};
+use crate::app::build;
+use crate::app::load::Ready;
+use crate::body::{Body, Incoming};
+use crate::clock;
+use crate::config::{Listener, Upstream, Workers};
+use crate::identity::Networks;
+use crate::listener::{self, ConnectionInfo, Handler, Settings, client_address};
+use crate::observe::{AccessLog, Health, Metrics};
+use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
+use crate::store::Store;
+
+/// How often the store is asked whether it can be read and written.
+const STORE_CHECK: Duration = Duration::from_secs(2);
+
+/// Serves until SIGTERM or SIGINT, then drains. `started` is called once requests are taken.
+///
+/// # Errors
+/// What could not be opened, bound or built: nothing was served then.
+pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()> {
+    let control = control_runtime()?;
+    let workers = worker_count(ready.config.server.workers);
+    let health = Health::default();
+    health.set("listeners", Err("not bound yet".to_owned()));
+    let metrics = Metrics::default();
+    let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
+    let pipeline = control.block_on(build::pipeline(ready, &store, log.clone(), metrics.clone()))?;
+    let sockets = bind_all(ready, workers)?;
+    let admin_address = ready.config.admin.address;
+    let admin_socket = TcpListener::bind(admin_address).map_err(|error| bind_error("admin", admin_address, &error))?;
+    let (stop, stopping) = watch::channel(false);
+    let state = AdminState {
+        health: health.clone(),
+        metrics,
+        refusals: pipeline.books.refusals.clone(),
+        explain: explain_fn(pipeline.clone()),
+    };
+    let admin = control.spawn(admin::serve(admin_socket, state, stopping.clone()));
+    let watcher = control.spawn(watch_store(store.clone(), health.clone()));
+    let (drain, draining) = watch::channel(false);
+    let threads = start_workers(ready, &pipeline, sockets, &draining)?;
+    health.set("listeners", Ok(()));
+    announce(ready, &store, workers);
+    started(&pipeline);
+    control.block_on(stop_signal())?;
+    tracing::info!("stopping: requests in flight have {:?}", ready.config.server.drain_timeout);
+    health.drain();
+    let _ = drain.send(true);
+    let cut = join(threads)?;
+    watcher.abort();
+    let _ = stop.send(true);
+    control.block_on(async {
+        let _ = admin.await;
+        store.close().await;
+    });
+    match cut {
+        0 => tracing::info!("stopped; every request was finished"),
+        cut => tracing::warn!("stopped; {cut} connections were cut because the drain time was over"),
+    }
+    if !log.close(Duration::from_secs(2)) {
+        tracing::warn!("the access log could not be written to its end");
+    }
+    Ok(())
+}
+
+/// The runtime of everything that carries no request: store, admin, signals.
+pub fn control_runtime() -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).thread_name("control").enable_all();
+    builder.build().context("the control runtime cannot be started")
+}
+
+fn worker_count(workers: Workers) -> usize {
+    match workers {
+        Workers::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        Workers::Exactly(count) => count,
+    }
+}
+
+/// Sockets by listener, each with one for every worker.
+fn bind_all(ready: &Ready, workers: usize) -> anyhow::Result<Vec<Vec<TcpListener>>> {
+    let bind = |listener: &Listener| {
+        listener::bind(listener, workers).map_err(|error| bind_error(&listener.name.value, listener.address, &error))
+    };
+    ready.config.listeners.iter().map(bind).collect()
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the operating system's errors are an open set: the others are said in its words"
+)]
+fn bind_error(name: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            anyhow!("the listener `{name}` cannot have {address}: another process has it; stop that one or choose another port")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            anyhow!("the listener `{name}` may not have {address}: ports below 1024 need the capability CAP_NET_BIND_SERVICE")
+        }
+        _ => anyhow!("the listener `{name}` cannot have {address}: {error}"),
+    }
+}
+
+type Threads = Vec<JoinHandle<anyhow::Result<usize>>>;
+
+fn start_workers(
+    ready: &Ready,
+    pipeline: &Arc<Pipeline>,
+    sockets: Vec<Vec<TcpListener>>,
+    draining: &watch::Receiver<bool>,
+) -> anyhow::Result<Threads> {
+    let workers = sockets.first().map_or(0, Vec::len);
+    let upstreams: Vec<Upstream> = ready
+        .config
+        .apis
+        .iter()
+        .map(|api| ready.config.upstream_of(api))
+        .collect::<Option<_>>()
+        .context("an API has no upstream")?;
+    let mut by_worker: Vec<Vec<(Listener, TcpListener)>> = (0..workers).map(|_| Vec::new()).collect();
+    for (listener, own) in ready.config.listeners.iter().zip(sockets) {
+        for (worker, socket) in by_worker.iter_mut().zip(own) {
+            worker.push((listener.clone(), socket));
+        }
+    }
+    let drain_timeout = ready.config.server.drain_timeout;
+    let mut threads = Vec::new();
+    for (number, sockets) in by_worker.into_iter().enumerate() {
+        let (pipeline, upstreams, draining) = (pipeline.clone(), upstreams.clone(), draining.clone());
+        let sharers = workers.saturating_mul(sockets.len());
+        let run = move || work(pipeline, &upstreams, sockets, sharers, drain_timeout, &draining);
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
+        threads.push(thread.context("a worker thread cannot be started")?);
+    }
+    Ok(threads)
+}
+
+/// One worker's life: its listeners on its own runtime, until the drain is over.
+fn work(
+    pipeline: Arc<Pipeline>,
+    upstreams: &[Upstream],
+    sockets: Vec<(Listener, TcpListener)>,
+    sharers: usize,
+    drain_timeout: Duration,
+    draining: &watch::Receiver<bool>,
+) -> anyhow::Result<usize> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = runtime.context("a worker's runtime cannot be started")?;
+    runtime.block_on(async move {
+        let worker = Rc::new(Worker {
+            pipeline,
+            upstreams: upstreams.iter().map(|upstream| Rc::new(pipeline::Upstream::new(upstream))).collect(),
+            response_timeouts: upstreams.iter().map(|upstream| upstream.timeouts.response).collect(),
+        });
+        let mut serving = Vec::new();
+        for (config, socket) in sockets {
+            let settings = Rc::new(Settings::new(&config, sharers, drain_timeout));
+            let gate = Rc::new(Gate::new(worker.clone(), &config));
+            serving.push(tokio::task::spawn_local(listener::serve(socket, settings, gate, draining.clone())));
+        }
+        let mut cut = 0;
+        for task in serving {
+            cut += task.await.context("a listener's task ended early")?.context("a socket cannot be watched")?;
+        }
+        Ok(cut)
+    })
+}
+
+fn join(threads: Threads) -> anyhow::Result<usize> {
+    let mut cut = 0;
+    for thread in threads {
+        cut += thread.join().map_err(|_| anyhow!("a worker thread panicked"))??;
+    }
+    Ok(cut)
+}
+
+/// One listener of one worker: says who the client is, and hands the request on.
+struct Gate {
+    worker: Rc<Worker>,
+    listener: Arc<str>,
+    trusted: Networks,
+    /// An address header from someone who is not trusted was ignored, and that was said.
+    warned: Cell<bool>,
+}
+
+impl Gate {
+    fn new(worker: Rc<Worker>, config: &Listener) -> Self {
+        let trusted = config.trusted_proxies.iter().map(|network| network.value).collect();
+        Self { worker, listener: config.name.value.as_str().into(), trusted, warned: Cell::new(false) }
+    }
+}
+
+impl Handler for Gate {
+    async fn call(&self, request: Request<Incoming>, connection: ConnectionInfo) -> Response<Body> {
+        let client = client_address(connection.peer.ip(), request.headers(), &self.trusted);
+        if let Some(header) = client.ignored_header
+            && !self.warned.replace(true)
+        {
+            let peer = connection.peer.ip();
+            tracing::warn!(%peer, header, "an address header was ignored: its sender is not in trusted_proxies; said once");
+        }
+        let arrival = Arrival { now: clock::now(), listener: self.listener.clone(), client, peer: connection.peer };
+        self.worker.clone().serve(request, arrival).await
+    }
+}
+
+async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+async fn watch_store(store: Store, health: Health) {
+    loop {
+        health.set("store", store.health().await.map_err(|failure| failure.to_string()));
+        tokio::time::sleep(STORE_CHECK).await;
+    }
+}
+
+fn explain_fn(pipeline: Arc<Pipeline>) -> admin::ExplainFn {
+    Arc::new(move |question| {
+        let pipeline = pipeline.clone();
+        Box::pin(async move {
+            let question: Question = serde_json::from_value(question).map_err(|error| error.to_string())?;
+            let explanation = pipeline.explain(&question, clock::now())?;
+            serde_json::to_value(explanation).map_err(|error| error.to_string())
+        })
+    })
+}
+
+/// Says where the gateway listens, and for a realm without accounts how to make the first.
+fn announce(ready: &Ready, store: &Store, workers: usize) {
+    for listener in &ready.config.listeners {
+        tracing::info!("listening on http://{} ({} workers)", listener.address, workers);
+    }
+    tracing::info!("admin endpoints on http://{}", ready.config.admin.address);
+    let mut realms: Vec<&str> = Vec::new();
+    for api in &ready.apis {
+        let realm = &*api.facts.realm;
+        if realms.contains(&realm) || store.directory().account_count(realm) > 0 {
+            continue;
+        }
+        realms.push(realm);
+        let highest = api.vocabulary.roles.iter().max_by_key(|(_, rule)| rule.rank).map_or("ROLE", |(name, _)| name);
+        let config = ready.path.display();
+        tracing::info!(
+            "the realm {realm} has no account yet; the first admin: gateward user add admin --role {highest} --realm {realm} --config {config}"
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! `gateward explain`: what would become of a request, stage by stage, or why one was refused. Asks the running server,
+//! whose counters and records it shows; with `--offline` the config and the store alone.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use crate::app::load::Ready;
+use crate::app::{build, serve};
+use crate::cli::arguments::ExplainOptions;
+use crate::cli::load::Invocation;
+use crate::cli::outcome::Usage;
+use crate::cli::output::{self, Form};
+use crate::clock;
+use crate::config::AccessFormat;
+use crate::observe::{AccessLog, Colour, Metrics};
+use crate::pipeline::{Explanation, Question};
+
+pub fn run(invocation: &Invocation, options: &ExplainOptions) -> anyhow::Result<()> {
+    let ready = invocation.load()?;
+    match options.target.as_slice() {
+        [method, url] => {
+            let question = question(options, method, url)?;
+            let explanation = if options.offline { offline(&ready, &question)? } else { ask(&ready, &question)? };
+            show(options, &explanation)
+        }
+        [id] => show_record(&ready, id),
+        _ => Err(Usage("name a method and a URL, or the id of a request".to_owned()).into()),
+    }
+}
+
+fn question(options: &ExplainOptions, method: &str, url: &str) -> anyhow::Result<Question> {
+    let mut headers = Vec::new();
+    for header in &options.headers {
+        let Some((name, value)) = header.split_once(':') else {
+            // What stands there may be a credential: it is not repeated.
+            return Err(Usage("a header is written 'Name: value'".to_owned()).into());
+        };
+        headers.push((name.trim().to_owned(), value.trim().to_owned()));
+    }
+    Ok(Question { method: method.to_uppercase(), url: url.to_owned(), headers, ip: options.ip, listener: None })
+}
+
+/// Evaluates the config and the store, without a server and its counters.
+fn offline(ready: &Ready, question: &Question) -> anyhow::Result<Explanation> {
+    let control = serve::control_runtime()?;
+    let log = AccessLog::start(AccessFormat::Off, Colour::Plain, Box::new(std::io::sink()))?;
+    let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
+    let pipeline = control.block_on(build::pipeline(ready, &store, log, Metrics::default()))?;
+    let explanation = pipeline.explain(question, clock::now()).map_err(anyhow::Error::msg);
+    control.block_on(store.close());
+    explanation
+}
+
+fn ask(ready: &Ready, question: &Question) -> anyhow::Result<Explanation> {
+    let (status, body) = call(ready.config.admin.address, "POST", "/explain", &serde_json::to_string(question)?)?;
+    match status {
+        200 => serde_json::from_str(&body).context("the server's answer is no explanation"),
+        _ => bail!("{}", error_of(&body)),
+    }
+}
+
+fn show(options: &ExplainOptions, explanation: &Explanation) -> anyhow::Result<()> {
+    if options.output.form() == Form::Json {
+        return output::json(explanation);
+    }
+    let mut lines: Vec<String> = explanation.steps.iter().map(|(stage, outcome)| format!("{stage:<13} {outcome}")).collect();
+    let target = explanation.target.as_deref().unwrap_or_default();
+    lines.push(match explanation.verdict.as_str() {
+        "forward" => format!("→ forwarded to {target}"),
+        "answer" => format!("→ answered by the gateway: {target}"),
+        verdict => format!(
+            "→ {verdict}d: {} {}",
+            explanation.status.map_or_else(String::new, |status| status.to_string()),
+            explanation.reason.as_deref().unwrap_or_default()
+        ),
+    });
+    lines.extend(explanation.identity.iter().map(|(name, value)| format!("    {name}: {}", value.as_str().unwrap_or_default())));
+    lines.extend(explanation.body.iter().map(|body| format!("    {body}")));
+    output::text(&format!("{}\n", lines.join("\n")))
+}
+
+/// Shows the log record of a request that was refused not long ago.
+fn show_record(ready: &Ready, id: &str) -> anyhow::Result<()> {
+    if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        return Err(Usage("a request id is made of letters, digits, `-` and `_`".to_owned()).into());
+    }
+    let (status, body) = call(ready.config.admin.address, "GET", &format!("/requests/{id}"), "")?;
+    match status {
+        200 => output::json(&serde_json::from_str::<Value>(&body).context("the server's answer is no record")?),
+        404 => bail!("the server remembers no refused request with the id {id}: it keeps the last 4096"),
+        _ => bail!("{}", error_of(&body)),
+    }
+}
+
+fn error_of(body: &str) -> String {
+    let error =
+        serde_json::from_str::<Value>(body).ok().and_then(|body| body.get("error").and_then(Value::as_str).map(str::to_owned));
+    error.unwrap_or_else(|| format!("the server answered {}", json!(body)))
+}
+
+/// One request to the admin listener of the running server.
+fn call(address: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
+    let reach = || format!("no server answers on {address} (`admin.address`): start it, or use --offline");
+    let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(2)).with_context(reach)?;
+    socket.set_read_timeout(Some(Duration::from_secs(15)))?;
+    write!(
+        socket,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    socket.take(1 << 20).read_to_string(&mut answer).context("the server's answer cannot be read")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the server's answer is no HTTP")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("the server's answer has no status")?;
+    Ok((status, body.to_owned()))
+}

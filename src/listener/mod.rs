@@ -1,0 +1,223 @@
+//! Sockets in, requests out: TCP, HTTP/1, the client's address, drain. Knows no route and judges no request; everything
+//! here runs on one worker's thread.
+
+mod client_addr;
+mod connection;
+mod sockets;
+mod timed_io;
+
+use std::cell::Cell;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use crate::body::Body;
+use crate::config::{Listener, ListenerTimeouts};
+
+pub use client_addr::{ClientAddress, Peer, client_address};
+pub use sockets::bind;
+
+/// Answers requests. A panic while it does becomes a bare 500 for that request alone.
+pub trait Handler: 'static {
+    fn call(&self, request: Request<Incoming>, connection: ConnectionInfo) -> impl Future<Output = Response<Body>>;
+}
+
+/// The two ends of the connection that a request came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The other end as the socket says: a client or a proxy. [`client_address`] tells who the client is.
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+}
+
+/// How one worker serves one listener.
+pub struct Settings {
+    name: String,
+    timeouts: ListenerTimeouts,
+    /// Connections at a time; more are closed as soon as they come.
+    connections: usize,
+    drain_timeout: Duration,
+    http: http1::Builder,
+}
+
+impl Settings {
+    /// `workers` is how many sockets share the file limit: threads times listeners.
+    pub fn new(config: &Listener, workers: usize, drain_timeout: Duration) -> Self {
+        let limits = &config.limits;
+        let header_bytes = usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX);
+        let mut http = http1::Builder::new();
+        // The timeouts are ours (timed_io.rs says why), so hyper needs no timer. A client that closes its half has gone.
+        // A copy of a small body costs less than a vectored write.
+        http.header_read_timeout(None).half_close(false).title_case_headers(false).auto_date_header(true).writev(false);
+        // Also what hyper buffers of a body in either direction.
+        http.max_header_size(header_bytes).max_buf_size(header_bytes.max(LEAST_BUFFER));
+        // With the default hyper keeps the fields on the stack; any other number is a heap allocation for every request.
+        if limits.headers != HYPER_HEADERS {
+            http.max_headers(usize::try_from(limits.headers).unwrap_or(usize::MAX));
+        }
+        Self {
+            name: config.name.value.clone(),
+            timeouts: config.timeouts.clone(),
+            connections: sockets::connection_cap(limits.connections, workers),
+            drain_timeout,
+            http,
+        }
+    }
+}
+
+/// The shutdown as the connections of one worker see it.
+#[derive(Default)]
+struct Drain {
+    begun: Cell<bool>,
+    wake: Notify,
+}
+
+/// Serves a socket until `drain` becomes true or its sender is gone, then lets the requests in flight finish.
+///
+/// Must run on a `LocalRuntime`. Returns how many connections were cut because the drain time was over.
+///
+/// # Errors
+/// When the socket cannot be watched. Nothing that a client does ends it.
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    settings: Rc<Settings>,
+    handler: Rc<H>,
+    mut drain: watch::Receiver<bool>,
+) -> io::Result<usize> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut connections = Connections { settings, handler, drain: Rc::default(), tasks: JoinSet::new() };
+    let mut trouble = Episode::default();
+    let mut crowd = Episode::default();
+    loop {
+        tokio::select! {
+            biased;
+            _ = drain.wait_for(|begun| *begun) => break,
+            Some(ended) = connections.tasks.join_next() => connections.note_end(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => {
+                    trouble.over();
+                    connections.admit(socket, peer, &mut crowd);
+                }
+                Err(error) if is_of_one_client(&error) => {}
+                Err(error) => {
+                    let name = &connections.settings.name;
+                    trouble.begin(|| tracing::error!(listener = %name, %error, "cannot accept connections; trying again every 50 ms"));
+                    // Without a pause the loop would spin: the connection that could not be taken is still there.
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    // What the kernel has already accepted for us would be reset by the close.
+    if let Ok(backlog) = listener.into_std() {
+        while let Ok((socket, peer)) = backlog.accept() {
+            if socket.set_nonblocking(true).is_ok()
+                && let Ok(socket) = TcpStream::from_std(socket)
+            {
+                connections.admit(socket, peer, &mut crowd);
+            }
+        }
+    }
+    Ok(connections.drain().await)
+}
+
+/// The connections of one worker.
+struct Connections<H> {
+    settings: Rc<Settings>,
+    handler: Rc<H>,
+    drain: Rc<Drain>,
+    tasks: JoinSet<()>,
+}
+
+impl<H: Handler> Connections<H> {
+    fn admit(&mut self, socket: TcpStream, peer: SocketAddr, crowd: &mut Episode) {
+        let cap = self.settings.connections;
+        if self.tasks.len() >= cap {
+            let name = &self.settings.name;
+            crowd.begin(|| tracing::warn!(listener = %name, cap, "all connections are taken; new ones are closed at once"));
+            return;
+        }
+        // One refusal more and one connection less would log for ever; half empty is really over.
+        if self.tasks.len() <= cap / 2 {
+            crowd.over();
+        }
+        // Both only fail for a connection that is gone already.
+        let Ok(local) = socket.local_addr() else { return };
+        if socket.set_nodelay(true).is_err() {
+            return;
+        }
+        let info = ConnectionInfo { peer, local };
+        let carry = connection::carry(socket, info, self.settings.clone(), self.handler.clone(), self.drain.clone());
+        self.tasks.spawn_local(carry);
+    }
+
+    fn note_end(&self, ended: Result<(), JoinError>) {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            tracing::error!(listener = %self.settings.name, "a connection was dropped because its task panicked");
+        }
+    }
+
+    /// Waits for all connections, then cuts the rest. Returns how many that were.
+    async fn drain(mut self) -> usize {
+        self.drain.begun.set(true);
+        self.drain.wake.notify_waiters();
+        let patience = self.settings.drain_timeout;
+        let all = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                self.note_end(ended);
+            }
+        };
+        if timeout(patience, all).await.is_ok() {
+            return 0;
+        }
+        let cut = self.tasks.len();
+        tracing::warn!(listener = %self.settings.name, cut, "the drain time is over; connections were cut");
+        self.tasks.shutdown().await;
+        cut
+    }
+}
+
+/// Something that goes on for a while and is logged once.
+#[derive(Default)]
+struct Episode(bool);
+
+impl Episode {
+    fn begin(&mut self, log: impl FnOnce()) {
+        if !self.0 {
+            self.0 = true;
+            log();
+        }
+    }
+
+    fn over(&mut self) {
+        self.0 = false;
+    }
+}
+
+/// An error that says something of the connection that was to be taken, and nothing of the listener.
+fn is_of_one_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// hyper's own limit on header fields.
+const HYPER_HEADERS: u64 = 100;
+/// hyper refuses a buffer below 8 KiB; streamed bodies need more to be quick.
+const LEAST_BUFFER: usize = 64 << 10;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub mod wire;

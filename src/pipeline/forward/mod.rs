@@ -1,0 +1,339 @@
+//! Sends a request to an upstream and hands its answer back as a stream. Sends what it is given: who may pass, and with
+//! which headers, was decided before.
+
+mod pool;
+mod resolve;
+
+use std::cell::Cell;
+use std::error::Error;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use crate::body::{Body, BodyError, Deadline, Meter};
+use crate::config;
+use crate::pipeline::headers::remove_hop_by_hop;
+use crate::pipeline::inject::Authorized;
+use crate::rejection::{Denial, Failure, Rejection};
+use pool::Server;
+
+/// The servers of one `[[upstream]]`, as one worker uses them.
+pub struct Upstream {
+    servers: Vec<Rc<Server>>,
+    next: Cell<usize>,
+    idle: Duration,
+}
+
+/// A request that may go to more than one server before one answers.
+struct Outgoing {
+    request: Request<Body>,
+    /// As it was judged; each server puts its own base path before it.
+    path: PathAndQuery,
+    /// Of the request's body; `None` when it has none.
+    meter: Option<Meter>,
+}
+
+/// Why a connection gave no answer.
+enum Setback {
+    /// Nothing of the request has left.
+    Unsent(Box<Outgoing>),
+    /// The connection was closed and not a whole head of an answer had come.
+    Closed(String),
+    Over(Rejection),
+}
+
+/// Sends what `inject` made. `patience` is the upstream's own response timeout.
+///
+/// # Errors
+/// Those of [`Upstream::send`].
+pub async fn send(upstream: &Upstream, authorized: Authorized, patience: Duration) -> Result<Response<Body>, Rejection> {
+    let (request, response_timeout) = authorized.into_parts();
+    upstream.send(request, response_timeout.unwrap_or(patience)).await
+}
+
+impl Upstream {
+    /// Must be called on the worker's `LocalRuntime`: it starts a task that closes idle connections.
+    pub fn new(config: &config::Upstream) -> Self {
+        let servers: Vec<Rc<Server>> = config.servers.iter().map(|url| Server::new(url, config.timeouts.clone())).collect();
+        let idle = config.timeouts.idle;
+        spawn_local(sweep(servers.iter().map(Rc::downgrade).collect(), (idle / 2).max(LEAST_PAUSE)));
+        Self { servers, next: Cell::new(0), idle }
+    }
+
+    /// Sends a request and returns the answer as soon as its head is there. Hop-by-hop headers of the request must have
+    /// been removed; those of the answer are. The body frames the message, whatever the headers said.
+    ///
+    /// `response_timeout` runs while the upstream is to act: it takes the request's body, or it answers.
+    ///
+    /// A server that cannot be reached is passed over for the next. A kept connection that turns out closed is replaced
+    /// by a new one when nothing was sent on it, or when the request has no body and may be repeated (RFC 9110, section
+    /// 9.2.2).
+    ///
+    /// # Errors
+    /// [`Failure::UpstreamUnreachable`], [`Failure::UpstreamConnectTimeout`], [`Failure::UpstreamTimeout`],
+    /// [`Failure::UpstreamBroken`]; or the [`Denial`] of a client whose body is too large, too slow or broken.
+    pub async fn send(&self, request: Request<Body>, response_timeout: Duration) -> Result<Response<Body>, Rejection> {
+        let mut outgoing = Outgoing::new(request);
+        let server = self.next_server()?;
+        if let Some(sender) = server.take() {
+            let copy = outgoing.copy();
+            match self.exchange(server, sender, outgoing, response_timeout).await {
+                Ok(response) => return Ok(response),
+                Err(Setback::Unsent(same)) => outgoing = *same,
+                Err(Setback::Closed(detail)) => outgoing = copy.ok_or_else(|| broken(server, detail))?,
+                Err(Setback::Over(rejection)) => return Err(rejection),
+            }
+        }
+        let (server, sender) = self.connect(server).await?;
+        self.exchange(server, sender, outgoing, response_timeout).await.map_err(|setback| match setback {
+            Setback::Unsent(_) => broken(server, "closed before the request was sent"),
+            Setback::Closed(detail) => broken(server, detail),
+            Setback::Over(rejection) => rejection,
+        })
+    }
+
+    /// The next server in turn, if possible one that could be reached the last time.
+    fn next_server(&self) -> Result<&Rc<Server>, Rejection> {
+        let start = self.next.get();
+        self.next.set(start.wrapping_add(1));
+        let mut turn = self.turn_from(start);
+        turn.clone().find(|server| !server.is_resting()).or_else(|| turn.next()).ok_or_else(|| {
+            let detail = "an upstream without servers".to_owned();
+            Failure::Internal { detail }.into()
+        })
+    }
+
+    fn turn_from(&self, start: usize) -> impl Iterator<Item = &Rc<Server>> + Clone {
+        let count = self.servers.len();
+        self.servers.iter().cycle().skip(start.checked_rem(count).unwrap_or(0)).take(count)
+    }
+
+    /// A new connection to `first`, or to another server when that one cannot be reached.
+    async fn connect<'a>(&'a self, first: &'a Rc<Server>) -> Result<(&'a Rc<Server>, SendRequest<Body>), Rejection> {
+        let failure = match first.connect().await {
+            Ok(sender) => return Ok((first, sender)),
+            Err(failure) => failure,
+        };
+        for other in self.servers.iter().filter(|other| !Rc::ptr_eq(first, other) && !other.is_resting()) {
+            if let Ok(sender) = other.connect().await {
+                return Ok((other, sender));
+            }
+        }
+        Err(failure.into())
+    }
+
+    async fn exchange(
+        &self,
+        server: &Rc<Server>,
+        mut sender: SendRequest<Body>,
+        mut outgoing: Outgoing,
+        response_timeout: Duration,
+    ) -> Result<Response<Body>, Setback> {
+        let Some(target) = server.target(&outgoing.path) else {
+            return Err(Setback::Over(broken(server, "base path and path are no target")));
+        };
+        *outgoing.request.uri_mut() = target;
+        outgoing.request.headers_mut().entry(HOST).or_insert_with(|| server.host.clone());
+        let asked = outgoing.request.method().clone();
+        let response = answer(server, &mut sender, outgoing, response_timeout).await?;
+        accept(server, sender, response, &asked, self.idle).map_err(Setback::Over)
+    }
+}
+
+impl Outgoing {
+    fn new(mut request: Request<Body>) -> Self {
+        *request.version_mut() = Version::HTTP_11;
+        // An absolute target is the Host header's business, which was judged with it.
+        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        frame(&mut request);
+        let meter = (!request.body().is_end_stream()).then(|| request.body_mut().meter());
+        Self { request, path, meter }
+    }
+
+    /// A second one, if it may be sent twice.
+    fn copy(&self) -> Option<Self> {
+        if self.meter.is_some() || !self.request.method().is_idempotent() {
+            return None;
+        }
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = self.request.method().clone();
+        *request.headers_mut() = self.request.headers().clone();
+        Some(Self { request, path: self.path.clone(), meter: None })
+    }
+}
+
+/// Writes the framing headers from the body. hyper would send the body of a GET whose length is unknown as none at all,
+/// and trusts a Content-Length that it finds.
+fn frame(request: &mut Request<Body>) {
+    let length = request.body().size_hint().exact();
+    let has_none = request.body().is_end_stream();
+    let expects_one = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    let headers = request.headers_mut();
+    headers.remove(TRANSFER_ENCODING);
+    let stated_zero = headers.remove(CONTENT_LENGTH).is_some();
+    match length {
+        _ if has_none && !expects_one && !stated_zero => {}
+        _ if has_none => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        Some(length) => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        None => {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    }
+}
+
+/// Sends on one connection and waits for the head of the answer.
+async fn answer(
+    server: &Server,
+    sender: &mut SendRequest<Body>,
+    outgoing: Outgoing,
+    patience: Duration,
+) -> Result<Response<Incoming>, Setback> {
+    let Outgoing { request, path, meter } = outgoing;
+    let mut answer = pin!(sender.try_send_request(request));
+    let mut deadline = Deadline::default();
+    // Never zero: a wait for the client would begin anew without end.
+    let patience = patience.max(LEAST_PAUSE);
+    deadline.start(patience);
+    let answered = poll_fn(|cx| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        loop {
+            ready!(deadline.poll(cx));
+            let Some(meter) = &meter else { return Poll::Ready(None) };
+            // The client is waited for: its body has a timeout of its own, so this wait ends in any case.
+            let Some(quiet_since) = meter.reader_quiet_since() else {
+                deadline.start(patience);
+                continue;
+            };
+            if quiet_since.elapsed() >= patience {
+                return Poll::Ready(None);
+            }
+            deadline.start_from(quiet_since, patience);
+        }
+    });
+    match answered.await {
+        Some(Ok(response)) => Ok(response),
+        Some(Err(mut error)) => Err(match error.take_message() {
+            Some(request) => Setback::Unsent(Box::new(Outgoing { request, path, meter })),
+            None => setback(server, &error.into_error()),
+        }),
+        None => Err(Setback::Over(Failure::UpstreamTimeout { upstream: server.label.clone() }.into())),
+    }
+}
+
+fn setback(server: &Server, error: &hyper::Error) -> Setback {
+    if let Some(denial) = client_fault(error) {
+        return Setback::Over(denial.into());
+    }
+    let detail = explain(error);
+    if error.is_incomplete_message() || is_reset(error) {
+        return Setback::Closed(detail);
+    }
+    Setback::Over(broken(server, detail))
+}
+
+/// The reason why the client's own body ended the exchange.
+fn client_fault(error: &hyper::Error) -> Option<Denial> {
+    error.source()?.downcast_ref::<BodyError>()?.denial().cloned()
+}
+
+fn is_reset(error: &hyper::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|error| matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected))
+}
+
+fn explain(error: &hyper::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+fn broken(server: &Server, detail: impl Into<String>) -> Rejection {
+    Failure::UpstreamBroken { upstream: server.label.clone(), detail: detail.into() }.into()
+}
+
+/// Makes an upstream's answer ours: checks its framing, takes away what was for its connection, and sees to it that the
+/// connection comes back when the body has been read.
+fn accept(
+    server: &Rc<Server>,
+    sender: SendRequest<Body>,
+    response: Response<Incoming>,
+    asked: &Method,
+    idle: Duration,
+) -> Result<Response<Body>, Rejection> {
+    let (mut parts, incoming) = response.into_parts();
+    check_framing(parts.status, &parts.headers, asked).map_err(|detail| broken(server, detail))?;
+    remove_hop_by_hop(&mut parts.headers);
+    let body = if incoming.is_end_stream() {
+        server.give_back(sender);
+        Body::empty()
+    } else {
+        let server = server.clone();
+        Body::from_upstream(incoming, idle, move || server.give_back(sender))
+    };
+    let mut ours = Response::new(body);
+    *ours.status_mut() = parts.status;
+    *ours.headers_mut() = parts.headers;
+    Ok(ours)
+}
+
+/// Refuses what two readers could frame in two ways (RFC 9112, section 6.3), and an upgrade that nobody asked for.
+fn check_framing(status: StatusCode, headers: &HeaderMap, asked: &Method) -> Result<(), &'static str> {
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err("it switched protocols without being asked to");
+    }
+    let one = |name: HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        (values.next(), values.next().is_some())
+    };
+    let (length, more_lengths) = one(CONTENT_LENGTH);
+    let (coding, more_codings) = one(TRANSFER_ENCODING);
+    if more_lengths || (length.is_some() && coding.is_some()) {
+        return Err("it states the length of its body twice");
+    }
+    if more_codings || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err("its transfer coding is not exactly `chunked`");
+    }
+    let Some(length) = length else { return Ok(()) };
+    let digits = length.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    match digits.and_then(|text| text.parse::<u64>().ok()) {
+        None => Err("its Content-Length is no number"),
+        Some(1..) if status == StatusCode::NO_CONTENT && *asked != Method::HEAD => Err("it announces a body for a 204"),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Closes connections that have been idle too long, as long as the upstream exists.
+async fn sweep(servers: Vec<Weak<Server>>, pause: Duration) {
+    loop {
+        sleep(pause).await;
+        let alive: Vec<Rc<Server>> = servers.iter().filter_map(Weak::upgrade).collect();
+        if alive.is_empty() {
+            return;
+        }
+        alive.iter().for_each(|server| server.sweep());
+    }
+}
+
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

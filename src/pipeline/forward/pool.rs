@@ -1,0 +1,154 @@
+//! The connections to one server, kept by one worker: taken and given back without a lock, newest first, so that what is
+//! not needed grows old and is closed.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::Uri;
+use http::header::HeaderValue;
+use http::uri::PathAndQuery;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, timeout};
+
+use crate::body::Body;
+use crate::config::UpstreamTimeouts;
+use crate::config::value::UpstreamUrl;
+use crate::pipeline::forward::resolve::Resolver;
+use crate::pipeline::headers::join_path;
+use crate::rejection::Failure;
+
+/// A server and its idle connections.
+pub struct Server {
+    /// `host:port`, for messages and for a request without Host.
+    pub label: String,
+    pub host: HeaderValue,
+    base_path: String,
+    resolver: Rc<Resolver>,
+    timeouts: UpstreamTimeouts,
+    /// Oldest first.
+    idle: RefCell<Vec<Idle>>,
+    /// The last time that no connection could be made.
+    failed_at: Cell<Option<Instant>>,
+}
+
+struct Idle {
+    sender: SendRequest<Body>,
+    since: Instant,
+}
+
+impl Server {
+    pub fn new(url: &UpstreamUrl, timeouts: UpstreamTimeouts) -> Rc<Self> {
+        let label = match url.host.contains(':') {
+            true => format!("[{}]:{}", url.host, url.port),
+            false => format!("{}:{}", url.host, url.port),
+        };
+        Rc::new(Self {
+            host: HeaderValue::from_str(&label).unwrap_or(HeaderValue::from_static("localhost")),
+            label,
+            base_path: url.base_path.clone(),
+            resolver: Resolver::new(&url.host, url.port),
+            timeouts,
+            idle: RefCell::default(),
+            failed_at: Cell::default(),
+        })
+    }
+
+    /// What to ask this server for. `None` when base and path together are no valid target.
+    pub fn target(&self, path: &PathAndQuery) -> Option<Uri> {
+        if self.base_path.is_empty() {
+            return Some(path.clone().into());
+        }
+        join_path(&self.base_path, path.as_str()).parse::<PathAndQuery>().ok().map(Uri::from)
+    }
+
+    /// A kept connection that is good for a request as far as anyone can know.
+    pub fn take(&self) -> Option<SendRequest<Body>> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { sender, since }) = idle.pop() {
+            if since.elapsed() > self.timeouts.idle {
+                // Everything below it is older still.
+                idle.clear();
+            } else if sender.is_ready() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose answer has been read to its end. One that hyper would not use again is dropped: the
+    /// server said `close`, sent more than its answer, or still takes the request's body.
+    pub fn give_back(&self, sender: SendRequest<Body>) {
+        let mut idle = self.idle.borrow_mut();
+        if sender.is_ready() && idle.len() < MOST_IDLE {
+            idle.push(Idle { sender, since: Instant::now() });
+        }
+    }
+
+    /// Closes what has been idle too long.
+    pub fn sweep(&self) {
+        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() <= self.timeouts.idle);
+    }
+
+    /// Whether the last connect failed a short while ago.
+    pub fn is_resting(&self) -> bool {
+        self.failed_at.get().is_some_and(|at| at.elapsed() < REST)
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// [`Failure::UpstreamUnreachable`] or [`Failure::UpstreamConnectTimeout`].
+    pub async fn connect(&self) -> Result<SendRequest<Body>, Failure> {
+        let upstream = self.label.clone();
+        let made = match timeout(self.timeouts.connect, self.dial()).await {
+            Ok(Ok(socket)) => handshake(socket).await.map_err(|detail| Failure::UpstreamUnreachable { upstream, detail }),
+            Ok(Err(error)) => Err(Failure::UpstreamUnreachable { upstream, detail: error.to_string() }),
+            Err(_) => Err(Failure::UpstreamConnectTimeout { upstream }),
+        };
+        self.failed_at.set(made.is_err().then(Instant::now));
+        made
+    }
+
+    async fn dial(&self) -> io::Result<TcpStream> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in self.resolver.addresses().await? {
+            match TcpStream::connect(address).await {
+                Ok(socket) => return Ok(socket),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    #[cfg(test)]
+    pub fn idle_connections(&self) -> usize {
+        self.idle.borrow().len()
+    }
+}
+
+async fn handshake(socket: TcpStream) -> Result<SendRequest<Body>, String> {
+    // Fails only for a connection that is gone, which the first request finds out.
+    let _ = socket.set_nodelay(true);
+    let mut http = Builder::new();
+    http.writev(false).max_header_size(MOST_HEADER_BYTES).max_buf_size(BUFFER);
+    let (sender, connection) = http.handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
+    // Lives as long as the connection: it ends when the sender is dropped or the server closes. Its errors reach the
+    // request that is on the connection, if there is one.
+    spawn_local(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+/// Idle connections that one worker keeps to one server.
+const MOST_IDLE: usize = 256;
+/// How long a server that cannot be reached is passed over while others can.
+const REST: Duration = Duration::from_secs(5);
+/// The head of an answer; above it the answer counts as broken.
+const MOST_HEADER_BYTES: usize = 64 << 10;
+const BUFFER: usize = 128 << 10;

@@ -1,0 +1,378 @@
+//! What a proxy does to header fields: takes away what belongs to one connection only, and says who is behind it. Pure
+//! functions; identity headers are not set here.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::listener::Peer;
+
+/// Removes the fields that are for one connection only: those of RFC 9110, section 7.6.1, and whatever `Connection`
+/// names. For requests and responses.
+///
+/// To be called before any header of the gateway's own is set: a client may name one in `Connection`.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        for name in named_by_connection(headers) {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&b| b == b','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .filter(|name| !END_TO_END.contains(name))
+        .collect()
+}
+
+/// Where a request comes from, for the upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// What [`crate::listener::client_address`] said.
+    pub client: IpAddr,
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    pub trust: Peer,
+    /// `http` or `https`, as the request came to us.
+    pub scheme: &'static str,
+    /// The host that was asked for, with the port if it had one.
+    pub host: &'a str,
+}
+
+/// Writes `X-Forwarded-For`, `-Proto`, `-Host`, `X-Real-IP` and `Forwarded` (RFC 7239).
+///
+/// What a peer that is not trusted said of these, or of a path or address behind it, is removed first. A trusted
+/// peer's `X-Forwarded-For` is continued, and its protocol and host are kept, because it saw the client's connection.
+pub fn set_forwarded(headers: &mut HeaderMap, origin: &Origin<'_>) {
+    let client = origin.client.to_canonical();
+    let peer = origin.peer.to_canonical();
+    let kept = if origin.trust == Peer::Trusted { Kept::of(headers) } else { Kept::default() };
+    remove_claims(headers, origin.trust);
+    headers.remove(X_FORWARDED_FOR);
+    headers.remove(header::FORWARDED);
+
+    let mut chain = kept.x_forwarded_for.unwrap_or_default();
+    let known = if chain.is_empty() && client != peer { format!("{client}, {peer}") } else { peer.to_string() };
+    push(&mut chain, &known);
+
+    let proto = kept.proto.as_deref().unwrap_or(origin.scheme);
+    let host = kept.host.as_deref().unwrap_or(origin.host);
+    let mut forwarded = kept.forwarded.unwrap_or_default();
+    // A hop is named by whom it heard from; what the peer heard it has said itself, or it stands first in our own words.
+    if forwarded.is_empty() && client != peer {
+        push(&mut forwarded, &format!("for={}", node(client)));
+    }
+    push(&mut forwarded, &format!("for={};host={};proto={proto}", node(peer), quoted(host)));
+
+    set(headers, X_FORWARDED_FOR, &chain);
+    set(headers, X_REAL_IP, &client.to_string());
+    set(headers, X_FORWARDED_PROTO, proto);
+    set(headers, X_FORWARDED_HOST, host);
+    set(headers, header::FORWARDED, &forwarded);
+}
+
+/// What a trusted peer said.
+#[derive(Default)]
+struct Kept {
+    x_forwarded_for: Option<String>,
+    forwarded: Option<String>,
+    proto: Option<String>,
+    host: Option<String>,
+}
+
+impl Kept {
+    fn of(headers: &HeaderMap) -> Self {
+        let x_forwarded_for = joined(headers, &X_FORWARDED_FOR);
+        Self {
+            // `client_address` reads the one that stands first here; the other may be the client's invention.
+            forwarded: if x_forwarded_for.is_some() { None } else { joined(headers, &header::FORWARDED) },
+            x_forwarded_for,
+            proto: single(headers, &X_FORWARDED_PROTO).filter(|proto| proto == "http" || proto == "https"),
+            host: single(headers, &X_FORWARDED_HOST),
+        }
+    }
+}
+
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut out = String::new();
+    for line in headers.get_all(name) {
+        push(&mut out, line.to_str().ok()?.trim());
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+/// The value when there is exactly one.
+fn single(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut lines = headers.get_all(name).iter();
+    let value = lines.next()?.to_str().ok().filter(|value| !value.is_empty() && !value.contains(','))?;
+    lines.next().is_none().then(|| value.to_owned())
+}
+
+fn push(list: &mut String, item: &str) {
+    if !list.is_empty() && !item.is_empty() {
+        list.push_str(", ");
+    }
+    list.push_str(item);
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    // Our own words are plain ASCII; the host was a header value before. What is none is better left out than sent.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    } else {
+        headers.remove(name);
+    }
+}
+
+/// A node of RFC 7239, section 6: IPv6 in brackets and quotes.
+fn node(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+    }
+}
+
+/// A token as it is, anything else as a quoted string (RFC 9110, section 5.6): no value can end its own element.
+fn quoted(text: &str) -> String {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if !text.is_empty() && text.bytes().all(is_token) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for character in text.chars() {
+        if matches!(character, '"' | '\\') {
+            out.push('\\');
+        }
+        let _ = out.write_char(character);
+    }
+    out.push('"');
+    out
+}
+
+/// Removes claims of where a request comes from. A spelling with `_` or `.` for `-` is never a proxy's: it is a client's,
+/// meant for an upstream that reads both as one (CGI, WSGI), and goes whoever sent it.
+fn remove_claims(headers: &mut HeaderMap, trust: Peer) {
+    let is_false = |name: &&HeaderName| {
+        let text = name.as_str();
+        is_claim(text) && (trust == Peer::Untrusted || text.bytes().any(|b| matches!(b, b'_' | b'.')))
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(is_false).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// `name` is lower case.
+fn is_claim(name: &str) -> bool {
+    // Most names are told by their first byte.
+    if !name.starts_with(['x', 'f', 't', 'c']) {
+        return false;
+    }
+    let folded = |b: u8| if matches!(b, b'_' | b'.') { b'-' } else { b };
+    let same = |word: &str| name.len() == word.len() && name.bytes().map(folded).eq(word.bytes());
+    let begins = |word: &str| name.len() >= word.len() && name.bytes().take(word.len()).map(folded).eq(word.bytes());
+    begins("x-forwarded-") || CLAIMS.into_iter().any(same)
+}
+
+/// The path to ask a server for: its base path, then the path and query as they were judged.
+pub fn join_path(base: &str, path_and_query: &str) -> String {
+    // A base never ends with `/` (config/value.rs), and a path always begins with one.
+    format!("{base}{path_and_query}")
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+static HOP_BY_HOP: [HeaderName; 10] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Fields that `Connection` must not take away: the upstream would read another request than the one that was judged.
+static END_TO_END: [HeaderName; 7] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::SET_COOKIE,
+];
+
+/// Beside `X-Forwarded-*`: fields by which servers and frameworks let a proxy name another client, host or path.
+const CLAIMS: [&str; 11] = [
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-host",
+    "x-rewrite-url",
+    "x-middleware-subrequest",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        map
+    }
+
+    fn listed(map: &HeaderMap) -> Vec<String> {
+        let mut lines: Vec<String> = map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        lines
+    }
+
+    fn origin(client: &str, peer: &str, trust: Peer) -> Origin<'static> {
+        Origin { client: client.parse().unwrap(), peer: peer.parse().unwrap(), trust, scheme: "http", host: "api.test:8080" }
+    }
+
+    #[test]
+    fn connection_takes_away_what_it_names_but_not_what_was_judged() {
+        let mut map = headers(&[
+            ("connection", "close, X-Auth-User, x-forwarded-for"),
+            ("Connection", "Host, cookie, Content-Length, authorization"),
+            ("x-auth-user", "admin"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("host", "api.test"),
+            ("cookie", "a=1"),
+            ("content-length", "3"),
+            ("authorization", "Bearer x"),
+            ("te", "trailers"),
+            ("trailer", "x-auth-user"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic x"),
+            ("proxy-authenticate", "Basic"),
+            ("expect", "100-continue"),
+            ("accept", "*/*"),
+        ]);
+        remove_hop_by_hop(&mut map);
+        assert_eq!(
+            listed(&map),
+            ["accept: */*", "authorization: Bearer x", "content-length: 3", "cookie: a=1", "host: api.test"]
+        );
+    }
+
+    #[test]
+    fn claims_of_an_untrusted_peer_are_dropped_in_every_spelling_and_rebuilt() {
+        let mut map = headers(&[
+            ("X-Forwarded-For", "10.0.0.1"),
+            ("X_Forwarded_For", "10.0.0.1"),
+            ("x-forwarded.host", "evil"),
+            ("X-Forwarded-Host", "evil"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Uri", "/admin"),
+            ("X-Forwarded-Prefix", "/admin"),
+            ("X-Forwarded-Port", "1"),
+            ("X-Forwarded-Method", "GET"),
+            ("Forwarded", "for=10.0.0.1"),
+            ("X-Real-IP", "10.0.0.1"),
+            ("X-Original-URL", "/admin"),
+            ("X_Original_URL", "/admin"),
+            ("X-Rewrite-URL", "/admin"),
+            ("X-Middleware-Subrequest", "middleware"),
+            ("True-Client-IP", "10.0.0.1"),
+            ("x-request-id", "kept"),
+            ("from", "kept"),
+        ]);
+        set_forwarded(&mut map, &origin("203.0.113.9", "203.0.113.9", Peer::Untrusted));
+        assert_eq!(
+            listed(&map),
+            [
+                "forwarded: for=203.0.113.9;host=\"api.test:8080\";proto=http",
+                "from: kept",
+                "x-forwarded-for: 203.0.113.9",
+                "x-forwarded-host: api.test:8080",
+                "x-forwarded-proto: http",
+                "x-real-ip: 203.0.113.9",
+                "x-request-id: kept",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_chain_of_a_trusted_peer_is_continued() {
+        let mut map = headers(&[
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x_forwarded_for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "public.test"),
+            ("x-forwarded-prefix", "/v1"),
+            ("forwarded", "for=10.0.0.1"),
+        ]);
+        set_forwarded(&mut map, &origin("203.0.113.9", "192.0.2.1", Peer::Trusted));
+        assert_eq!(
+            listed(&map),
+            [
+                "forwarded: for=203.0.113.9, for=192.0.2.1;host=public.test;proto=https",
+                "x-forwarded-for: 198.51.100.1, 203.0.113.9, 192.0.2.1",
+                "x-forwarded-host: public.test",
+                "x-forwarded-prefix: /v1",
+                "x-forwarded-proto: https",
+                "x-real-ip: 203.0.113.9",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_chain_in_forwarded_alone_is_continued_there_and_begun_in_the_other() {
+        let mut map = headers(&[("forwarded", "for=\"[2001:db8::1]\""), ("x-forwarded-proto", "gopher")]);
+        set_forwarded(&mut map, &origin("2001:db8::1", "::ffff:192.0.2.1", Peer::Trusted));
+        assert_eq!(
+            listed(&map),
+            [
+                "forwarded: for=\"[2001:db8::1]\", for=192.0.2.1;host=\"api.test:8080\";proto=http",
+                "x-forwarded-for: 2001:db8::1, 192.0.2.1",
+                "x-forwarded-host: api.test:8080",
+                "x-forwarded-proto: http",
+                "x-real-ip: 2001:db8::1",
+            ]
+        );
+    }
+
+    #[test]
+    fn no_host_can_forge_an_element() {
+        let mut map = HeaderMap::new();
+        let host = "a\";for=1.1.1.1;by=\"x\\";
+        set_forwarded(&mut map, &Origin { host, ..origin("2001:db8::2", "2001:db8::2", Peer::Untrusted) });
+        assert_eq!(map["forwarded"], "for=\"[2001:db8::2]\";host=\"a\\\";for=1.1.1.1;by=\\\"x\\\\\";proto=http");
+    }
+
+    #[test]
+    fn a_base_path_comes_before_the_path() {
+        assert_eq!(join_path("/base", "/a?b=c"), "/base/a?b=c");
+        assert_eq!(join_path("", "/"), "/");
+    }
+}

@@ -1,0 +1,291 @@
+//! THE PATH OF ONE REQUEST. The order of the `mod` lines is the order of the path; [`Pipeline::judge`] and
+//! [`Pipeline::handle`] are the page that everything else serves.
+
+mod path;
+mod exchange;
+mod headers;
+mod routing;
+mod admit;
+mod credential;
+mod authenticate;
+mod authorize;
+mod limit;
+mod inject;
+mod forward;
+mod respond;
+mod service;
+mod account;
+mod explain;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, header};
+
+use crate::body::{Body, Incoming};
+use crate::clock::Now;
+use crate::contract::{Api, Operation, Route, Target};
+use crate::issuer::Call;
+use crate::limiter::{Counted, Limiter, Spending};
+use crate::observe::Verdict;
+use crate::pipeline::account::Account;
+use crate::pipeline::authorize::Permit;
+use crate::pipeline::credential::Credential;
+use crate::pipeline::exchange::Exchange;
+use crate::pipeline::limit::{Ledger, Limits};
+use crate::pipeline::routing::Found;
+use crate::rejection::{Denial, Failure, Rejection};
+
+pub use account::Books;
+pub use authenticate::Authenticator;
+pub use exchange::Arrival;
+pub use explain::{Explanation, Question};
+pub use forward::Upstream;
+pub use path::NormalPath;
+pub use respond::Fallback;
+pub use routing::{Lookup, Routing};
+pub use service::Service;
+
+/// Everything that all workers share.
+pub struct Pipeline {
+    pub routing: Routing,
+    pub services: Vec<Service>,
+    pub limiter: Arc<Limiter>,
+    pub fallback: Fallback,
+    pub doors: Vec<Door>,
+    pub books: Arc<Books>,
+}
+
+/// What the pipeline knows of a listener.
+pub struct Door {
+    pub name: Arc<str>,
+    /// The API that answers what belongs to none.
+    pub default_api: Option<usize>,
+    pub max_uri_bytes: u64,
+    pub max_head_bytes: u64,
+    pub max_headers: u64,
+    /// How long a body may stand still.
+    pub body_progress: Duration,
+}
+
+/// One worker: the shared pipeline, and upstream connections of its own.
+pub struct Worker {
+    pub pipeline: Arc<Pipeline>,
+    /// In the order of the services.
+    pub upstreams: Vec<Rc<Upstream>>,
+    pub response_timeouts: Vec<Duration>,
+}
+
+/// A request that may go on, and where to.
+struct Judged<'p> {
+    index: usize,
+    service: &'p Service,
+    route: &'p Route,
+    limits: &'p [Arc<Counted>],
+    captures: Vec<(Arc<str>, String)>,
+    credential: Option<Credential>,
+    permit: Permit,
+}
+
+impl Pipeline {
+    /// All stages up to the decision. Changes nothing but counters, and not even those when it only peeks.
+    fn judge(&self, exchange: &mut Exchange, ledger: &mut Ledger, spending: Spending) -> Result<Judged<'_>, Rejection> {
+        self.check_head(exchange)?;
+        let found = self.routing.find(exchange)?;
+        let (service, route, limits) = self.lane(&found, exchange)?;
+        admit::check(route, exchange)?;
+        let limits =
+            Limits { limiter: &self.limiter, quotas: limits, realm: &service.api.facts.realm, route: &route.name, spending };
+        limits.before_identity(exchange, ledger)?;
+        let (credential, caller) = Self::identify(service, route, exchange).or_else(|rejection| {
+            limits.without_identity(exchange, ledger)?;
+            Err(rejection)
+        })?;
+        let permit = authorize::decide(&service.api, route, &found.captures, caller, exchange)?;
+        if !spends_by_itself(route) {
+            limits.with_identity(exchange, ledger)?;
+        }
+        Ok(Judged { index: found.api, service, route, limits: limits.quotas, captures: found.captures, credential, permit })
+    }
+
+    fn identify(
+        service: &Service,
+        route: &Route,
+        exchange: &mut Exchange,
+    ) -> Result<(Option<Credential>, crate::identity::Caller), Rejection> {
+        let credential = credential::extract(&service.api, route, exchange)?;
+        let caller = service.authenticator.verify(&service.api, credential.as_ref(), exchange)?;
+        Ok((credential, caller))
+    }
+
+    /// Runs a request that nobody sent through the stages.
+    ///
+    /// # Errors
+    /// What is wrong with the question, in words.
+    pub fn explain(&self, question: &Question, now: Now) -> Result<Explanation, String> {
+        let known = self.doors.iter().map(|door| &door.name);
+        let mut exchange = question.pose(known, now)?.explained();
+        let judged = match self.judge(&mut exchange, &mut Ledger::default(), Spending::Peek) {
+            Ok(judged) => judged,
+            Err(rejection) => {
+                let (status, body) = respond::text(&rejection, self.api_for_errors(&exchange), &self.fallback, &exchange);
+                return Ok(Explanation::of_rejection(&rejection, status, body, &mut exchange));
+            }
+        };
+        let api = &judged.service.api;
+        if let Some(operation) = operation(judged.route) {
+            return Ok(Explanation::of_endpoint(operation, &mut exchange));
+        }
+        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let authorized = inject::apply(api, judged.route, &judged.permit, used, &mut exchange, Body::empty());
+        Ok(Explanation::of_upstream(&judged.service.upstream, api, &authorized, &mut exchange))
+    }
+
+    /// What the listener's limits say of the head.
+    fn check_head(&self, exchange: &Exchange) -> Result<(), Denial> {
+        let Some(door) = self.door(exchange) else { return Ok(()) };
+        let count = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
+        let target = exchange.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        if count(target) > door.max_uri_bytes {
+            return Err(Denial::UriTooLong { limit: door.max_uri_bytes });
+        }
+        if count(exchange.headers.len()) > door.max_headers {
+            return Err(Denial::TooManyHeaders { limit: door.max_headers });
+        }
+        // As on the wire: `name: value` and a line end.
+        let fields: usize = exchange.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if count(fields + target) > door.max_head_bytes {
+            return Err(Denial::HeadTooLarge { limit: door.max_head_bytes });
+        }
+        let expectation = exchange.headers.get(header::EXPECT);
+        match expectation.is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            true => Ok(()),
+            false => Err(Denial::ExpectationUnknown),
+        }
+    }
+
+    fn lane(&self, found: &Found, exchange: &mut Exchange) -> Result<(&Service, &Route, &[Arc<Counted>]), Rejection> {
+        let gap = || Failure::Internal { detail: "the routing names a route that does not exist".to_owned() };
+        let service = self.services.get(found.api).ok_or_else(gap)?;
+        let route = service.api.routes.get(found.route).ok_or_else(gap)?;
+        let lane = service.lanes.get(found.route).ok_or_else(gap)?;
+        exchange.notes.api_name = Some(service.api.facts.name.clone());
+        exchange.notes.route = Some(route.name.clone());
+        exchange.notes.metrics = Some(lane.metrics.clone());
+        exchange.notes.operation = operation(route);
+        Routing::describe(found, &service.api, exchange);
+        Ok((service, route, &lane.limits))
+    }
+
+    fn door(&self, exchange: &Exchange) -> Option<&Door> {
+        self.doors.iter().find(|door| door.name == exchange.listener)
+    }
+
+    /// The API in whose words a request is refused: its own, else the listener's default.
+    fn api_for_errors(&self, exchange: &Exchange) -> Option<&Api> {
+        let own = exchange.notes.api.or_else(|| self.routing.api_of(&exchange.listener, &exchange.read_host().ok()?));
+        let index = own.or_else(|| self.door(exchange)?.default_api)?;
+        self.services.get(index).map(|service| &*service.api)
+    }
+}
+
+impl Worker {
+    /// Serves one request, whatever becomes of it: one answer, one log line, one count.
+    pub async fn serve(self: Rc<Self>, request: Request<Incoming>, arrival: Arrival) -> Response<Body> {
+        let (parts, incoming) = request.into_parts();
+        let mut account = Account::open(self.pipeline.books.clone(), Exchange::new(parts, arrival, crate::random::request_id()));
+        let mut ledger = Ledger::default();
+        let outcome = self.handle(&mut account, incoming, &mut ledger).await;
+        let exchange = &mut account.exchange;
+        let (mut response, verdict, rejection) = match outcome {
+            Ok((response, verdict)) => (response, verdict, None),
+            Err(rejection) => {
+                let api = self.pipeline.api_for_errors(exchange);
+                let verdict = if matches!(rejection, Rejection::Denied(_)) { Verdict::Refused } else { Verdict::Failed };
+                (respond::refuse(&rejection, api, &self.pipeline.fallback, exchange), verdict, Some(rejection))
+            }
+        };
+        ledger.settle(&self.pipeline.limiter, response.status());
+        if let Some(api) = self.pipeline.api_for_errors(exchange) {
+            ledger.write_headers(api.limit_headers, exchange.now, response.headers_mut());
+        }
+        if let Ok(id) = http::HeaderValue::from_str(&exchange.request_id) {
+            response.headers_mut().insert("x-request-id", id);
+        }
+        account.close(response, verdict, rejection.as_ref())
+    }
+
+    /// The decision, and what follows from it.
+    async fn handle(
+        &self,
+        account: &mut Account,
+        incoming: Incoming,
+        ledger: &mut Ledger,
+    ) -> Result<(Response<Body>, Verdict), Rejection> {
+        let exchange = &mut account.exchange;
+        let judged = self.pipeline.judge(exchange, ledger, Spending::Spend)?;
+        if let Some(key) = judged.permit.principal().and_then(|principal| principal.key.as_ref()) {
+            judged.service.authenticator.store.touch_key(&key.id, exchange.now.wall);
+        }
+        let progress = self.pipeline.door(exchange).map_or(Duration::MAX, |door| door.body_progress);
+        let mut body = Body::from_client(incoming, judged.route.max_body, progress)?;
+        account.received = Some(body.meter());
+        match &judged.route.target {
+            Target::Local(endpoint) => {
+                let body = body.collect(endpoint.max_body).await?;
+                let call = call(&judged, &mut account.exchange, body);
+                let mut response = judged.service.issuer.answer(endpoint, call).await?;
+                respond::mark_as_ours(&judged.service.api, response.headers_mut());
+                Ok((response, Verdict::Answered))
+            }
+            Target::Upstream => {
+                let response = self.forward(&judged, account, body).await?;
+                Ok((response, Verdict::Forwarded))
+            }
+        }
+    }
+
+    async fn forward(&self, judged: &Judged<'_>, account: &mut Account, body: Body) -> Result<Response<Body>, Rejection> {
+        let exchange = &mut account.exchange;
+        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let authorized = inject::apply(&judged.service.api, judged.route, &judged.permit, used, exchange, body);
+        let gap = || Failure::Internal { detail: "a service has no upstream".to_owned() };
+        let upstream = self.upstreams.get(judged.index).ok_or_else(gap)?;
+        let patience = self.response_timeouts.get(judged.index).copied().unwrap_or(Duration::MAX);
+        exchange.notes.upstream = Some(judged.service.upstream.clone());
+        let before = crate::clock::now().tick;
+        let response = forward::send(upstream, authorized, patience).await;
+        account.exchange.notes.upstream_us = Some(crate::clock::now().tick.since(before));
+        response
+    }
+}
+
+/// What a local endpoint is called with.
+fn call(judged: &Judged<'_>, exchange: &mut Exchange, body: bytes::Bytes) -> Call {
+    let attempts = if spends_by_itself(judged.route) { judged.limits } else { &[] };
+    Call {
+        principal: judged.permit.principal().cloned(),
+        captures: judged.captures.clone(),
+        query: exchange.uri.query().map(str::to_owned),
+        headers: std::mem::take(&mut exchange.headers),
+        body,
+        client: exchange.client,
+        now: exchange.now,
+        request_id: exchange.request_id.clone(),
+        route: judged.route.name.clone(),
+        attempts: attempts.iter().filter(|counted| counted.needs_identity()).cloned().collect(),
+    }
+}
+
+/// A login spends the limits that count by account itself: only its body says which account.
+fn spends_by_itself(route: &Route) -> bool {
+    operation(route) == Some(Operation::Login)
+}
+
+fn operation(route: &Route) -> Option<Operation> {
+    match &route.target {
+        Target::Local(endpoint) => Some(endpoint.operation),
+        Target::Upstream => None,
+    }
+}

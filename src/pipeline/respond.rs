@@ -1,0 +1,87 @@
+//! What a client is told of a request that was not served, in its API's own words; and the headers that every answer of
+//! the gateway carries.
+
+use http::{HeaderMap, HeaderValue, Response, header};
+
+use crate::body::Body;
+use crate::contract::{Api, ApiFacts, ErrorAnswer, ErrorTable, Facts};
+use crate::pipeline::exchange::Exchange;
+use crate::rejection::{Denial, Failure, Rejection};
+
+/// How requests are refused that belong to no API: RFC 9457.
+pub struct Fallback {
+    table: ErrorTable,
+    facts: ApiFacts,
+}
+
+impl Default for Fallback {
+    fn default() -> Self {
+        Self { table: ErrorTable::problem(), facts: ApiFacts::default() }
+    }
+}
+
+/// The answer to a rejection, by the API's table where the API is known.
+pub fn refuse(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exchange: &Exchange) -> Response<Body> {
+    let ErrorAnswer { status, content_type, body } = render(rejection, api, fallback, exchange);
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    if let Some(seconds) = retry_after(rejection) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(allow) = allow(rejection) {
+        headers.insert(header::ALLOW, allow);
+    }
+    if let Some(api) = api {
+        mark_as_ours(api, headers);
+    }
+    response
+}
+
+/// Status and body of the same answer, to be shown.
+pub fn text(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exchange: &Exchange) -> (u16, String) {
+    let answer = render(rejection, api, fallback, exchange);
+    (answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+fn render(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exchange: &Exchange) -> ErrorAnswer {
+    let (table, facts) = api.map_or((&fallback.table, &fallback.facts), |api| (&api.errors, &api.facts));
+    let notes = &exchange.notes;
+    table.render(rejection, notes.kind, notes.operation, &exchange.request_id, &Facts::of(facts))
+}
+
+/// Adds the contract's headers to an answer that the gateway gives itself. What the answer says already stays.
+pub fn mark_as_ours(api: &Api, headers: &mut HeaderMap) {
+    for (name, value) in &api.local_headers {
+        if !headers.contains_key(name) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+/// Whole seconds, rounded up: a client that waits so long finds the limit free. A busy gateway asks for one.
+fn retry_after(rejection: &Rejection) -> Option<u64> {
+    match rejection {
+        Rejection::Denied(denial) => denial.retry_after().map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+        Rejection::Failed(Failure::StoreUnavailable { .. } | Failure::HashingBusy) => Some(1),
+        Rejection::Failed(
+            Failure::UpstreamUnreachable { .. }
+            | Failure::UpstreamConnectTimeout { .. }
+            | Failure::UpstreamTimeout { .. }
+            | Failure::UpstreamBroken { .. }
+            | Failure::Internal { .. },
+        ) => None,
+    }
+}
+
+/// RFC 9110, section 15.5.6: a 405 names what is allowed.
+fn allow(rejection: &Rejection) -> Option<HeaderValue> {
+    match rejection {
+        Rejection::Denied(Denial::MethodNotAllowed { allow }) => HeaderValue::from_str(allow).ok(),
+        Rejection::Denied(Denial::ConnectRefused | Denial::TraceRefused) => {
+            Some(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
+        }
+        Rejection::Denied(_) | Rejection::Failed(_) => None,
+    }
+}

@@ -1,0 +1,27 @@
+//! What the black-box tests are made of.
+
+mod client;
+mod gateway;
+mod upstream;
+mod vectors;
+
+pub use client::{Answer, Client};
+pub use gateway::Gateway;
+pub use upstream::{Reply, Upstream};
+pub use vectors::vectors;
+
+use std::time::{Duration, Instant};
+
+/// Polls until `seen` answers something; the whole wait is bounded.
+#[expect(clippy::disallowed_methods, reason = "a test waits for a condition, with an end")]
+pub fn until<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = seen() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{what} did not come");
+        // waits for: the condition that the caller names
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
