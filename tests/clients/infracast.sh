@@ -57,10 +57,13 @@ printf '%s' "$INFRACAST_PASSWORD" |
 admin_id=$(at "$work/admin" id)
 
 # Without `dangerous` gunicorn itself drops names with underscores, and nothing would be seen of what the gateway let pass.
-gunicorn --header-map dangerous --bind "127.0.0.1:$upstream" --workers 1 --threads 4 --log-level error httpbin:app >"$work/httpbin.log" 2>&1 &
+gunicorn --header-map dangerous --bind "127.0.0.1:$upstream" --workers 1 --threads 4 --log-level error \
+    --access-logfile "$work/arrived" httpbin:app >"$work/httpbin.log" 2>&1 &
 pids+=($!)
-gateward serve >"$work/access.log" 2>"$work/gateward.log" &
-pids+=($!)
+# Not through the function: the process to be stopped is the gateway, not a shell around it.
+"$GATEWARD" --config "$work/gateway.toml" serve >"$work/access.log" 2>"$work/gateward.log" &
+gateway_pid=$!
+pids+=("$gateway_pid")
 until_true httpbin curl -sf "http://127.0.0.1:$upstream/anything"
 until_true gateward curl -sf "http://127.0.0.1:$admin/readyz"
 
@@ -108,6 +111,13 @@ curl -s -H "Authorization: Bearer $TOKEN" \
 identity "$work/echo" curl jwt 'admin:*' absent
 curl -s -H "Authorization: Bearer $TOKEN" "${forged[@]}" "$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes" >"$work/echo"
 identity "$work/echo" forged jwt 'admin:*' absent
+curl -s -H "Authorization: Bearer $TOKEN" -H 'Connection: close, X-Auth-User-Id, X-Auth-Permissions' \
+    "$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes" >"$work/echo"
+identity "$work/echo" 'named in Connection' jwt 'admin:*' absent
+# "All API requests (except health checks) require a valid token."
+curl -s "${forged[@]}" "$INFRACAST_HOST/api/v1/health" >"$work/echo"
+check 'a health check is served' "$(at "$work/echo" method)" GET
+check 'a health check comes from nobody' "$(at "$work/echo" headers | grep -ciE 'x[-_]auth|root' || true)" 0
 
 python3 "$here/infracast.py" >"$work/python"
 check 'Python status' "$(at "$work/python" status)" 200
@@ -166,14 +176,31 @@ ask() {
 # As the document has them.
 UNAUTHORIZED='{"error": {"code": "UNAUTHORIZED", "message": "Invalid or expired token"}}'
 FORBIDDEN='{"error": {"code": "FORBIDDEN", "message": "Insufficient permissions"}}'
-nodes=$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes
+WRONG_LOGIN='{"error": {"code": "UNAUTHORIZED", "message": "Invalid username or password"}}'
+nodes=$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes?refused
 ask 401 "$UNAUTHORIZED" 'no token' "$nodes"
 ask 401 "$UNAUTHORIZED" 'a wrong token' -H 'Authorization: Bearer eyJhbGciOiJIUzI1NiIs...' "$nodes"
+ask 401 "$UNAUTHORIZED" 'another scheme' -H 'Authorization: Basic YWRtaW46c2VjcmV0' "$nodes"
+ask 401 "$UNAUTHORIZED" 'a refresh token in its place' -H "Authorization: Bearer $REFRESH" "$nodes"
+ask 401 "$UNAUTHORIZED" 'an access token that refreshes' -H 'Content-Type: application/json' \
+    -d '{"refresh_token":"'"$TOKEN"'"}' "$INFRACAST_HOST/api/v1/auth/refresh"
 ask 401 "$UNAUTHORIZED" 'a wrong environment' -H 'Authorization: Bearer ic_dev_abc123xyz789' "$nodes"
+ask 401 "$UNAUTHORIZED" "this key's in another environment" -H "Authorization: Bearer ic_test_${KEY#ic_live_}" "$nodes"
+ask 404 '{"error": {"code": "NOT_FOUND", "message": "not found"}}' 'outside the API' "$INFRACAST_HOST/elsewhere?refused"
 ask 403 "$FORBIDDEN" 'a permission that the key lacks' -X POST -H "Authorization: Bearer $KEY" "$nodes"
-ask 403 "$FORBIDDEN" 'a tenant that the key lacks' -H "Authorization: Bearer $KEY" "$INFRACAST_HOST/api/v1/tenants/other/nodes"
-ask 401 '{"error":{"code":"UNAUTHORIZED","message":"Invalid username or password"}}' 'a wrong password' \
-    -H 'Content-Type: application/json' -d '{"username":"admin","password":"wrong"}' "$INFRACAST_HOST/api/v1/auth/token"
+ask 403 "$FORBIDDEN" 'a tenant that the key lacks' -H "Authorization: Bearer $KEY" \
+    "$INFRACAST_HOST/api/v1/tenants/other/nodes?refused"
+ask 403 "$FORBIDDEN" 'a path that the contract does not list' -H "Authorization: Bearer $KEY" "$INFRACAST_HOST/api/v1/other?refused"
+ask 403 "$FORBIDDEN" 'administration' -H "Authorization: Bearer $KEY" "$INFRACAST_HOST/api/v1/admin/other?refused"
+ask 403 "$FORBIDDEN" 'a key that makes keys' -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \
+    -d '{"name":"child"}' "$INFRACAST_HOST/api/v1/api-keys"
+# log_in NAME PASSWORD STATUS BODY WHAT
+log_in() {
+    ask "$3" "$4" "$5" -H 'Content-Type: application/json' -d '{"username":"'"$1"'","password":"'"$2"'"}' \
+        "$INFRACAST_HOST/api/v1/auth/token"
+}
+log_in admin wrong 401 "$WRONG_LOGIN" 'a wrong password'
+log_in nobody wrong 401 "$WRONG_LOGIN" 'an unknown user'
 ask 400 '{"error":{"code":"BAD_REQUEST","message":"expires_at must be in the future"}}' 'a key of the past' \
     -H "Authorization: Bearer $ADMIN_TOKEN" -H 'Content-Type: application/json' \
     -d '{"name":"old","expires_at":"2025-03-16T00:00:00Z"}' "$INFRACAST_HOST/api/v1/api-keys"
@@ -192,9 +219,13 @@ restricted() {
 restricted '["10.0.0.0/8", "192.168.1.100"]'
 check 'a key without end' "$(at "$work/restricted" expires_at)" null
 ask 403 "$FORBIDDEN" 'a restricted key from elsewhere' -H "Authorization: Bearer $(at "$work/restricted" key)" "$nodes"
+ask 403 "$FORBIDDEN" 'a restricted key with an address that the client claims' -H 'X-Forwarded-For: 10.1.2.3' \
+    -H 'Forwarded: for=10.1.2.3' -H "Authorization: Bearer $(at "$work/restricted" key)" "$nodes"
 restricted '["10.0.0.0/8", "127.0.0.1"]'
-check 'a restricted key from its own address' \
-    "$(curl -s -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $(at "$work/restricted" key)" "$nodes")" 200
+check 'a restricted key from its own address' "$(curl -s -o "$work/answer" -w '%{http_code}' \
+    -H "Authorization: Bearer $(at "$work/restricted" key)" "${nodes%refused}served")" 200
+# The example asks for no permissions: a key can read then.
+check 'permissions of the example' "$(at "$work/answer" headers X-Auth-Permissions)" nodes:read,findings:read,jobs:read,reports:read
 
 # ── Multi-Tenant Access ─────────────────────────────────────────────────────
 curl -s -X POST "$INFRACAST_HOST/api/v1/auth/token" -H 'Content-Type: application/json' \
@@ -221,13 +252,56 @@ may 403 POST staging/settings
 may 200 POST dev/settings
 ask 403 "$FORBIDDEN" 'keys are for administrators' -H "Authorization: Bearer $ERIN" "$INFRACAST_HOST/api/v1/api-keys"
 
+# ── "It cannot be retrieved later" ──────────────────────────────────────────
+curl -s -H "Authorization: Bearer $ADMIN_TOKEN" "$INFRACAST_HOST/api/v1/api-keys?per_page=2" >"$work/answer"
+check 'a page of keys' "$(for step in page per_page total total_pages; do at "$work/answer" $step; done | tr '\n' ' ')" '1 2 3 2 '
+check 'a listed key' "$(at "$work/answer" items 0 '?')" \
+    '["allowed_ips","created_at","expires_at","id","last_used_at","name","permissions","revoked","tenants"]'
+curl -s -H "Authorization: Bearer $ADMIN_TOKEN" "$INFRACAST_HOST/api/v1/api-keys" >"$work/answer"
+check 'all keys are listed' "$(grep -cF "$KEY_ID" "$work/answer" || true)" 1
+check 'no key is listed in full' "$(grep -cF "${KEY:20:40}" "$work/answer" || true)" 0
+
 # ── Revoking ────────────────────────────────────────────────────────────────
+ask 404 '{"error": {"code": "NOT_FOUND", "message": "no such API key"}}' 'revoke what is not there' -X DELETE \
+    -H "Authorization: Bearer $ADMIN_TOKEN" "$INFRACAST_HOST/api/v1/api-keys/key-abc123"
 ask 204 '' 'revoke' -X DELETE -H "Authorization: Bearer $ADMIN_TOKEN" "$INFRACAST_HOST/api/v1/api-keys/$KEY_ID"
-ask 401 "$UNAUTHORIZED" 'a revoked key' -H "Authorization: Bearer $KEY" "$nodes"
+ask 401 "$UNAUTHORIZED" 'a revoked key' -D "$work/head" -H "Authorization: Bearer $KEY" "$nodes"
+request_id=$(sed -n 's/^x-request-id: \(.*\)\r$/\1/Ip' "$work/head")
 ask 204 '' 'logout' -X POST -H "Authorization: Bearer $TOKEN" "$INFRACAST_HOST/api/v1/auth/logout"
 ask 401 "$UNAUTHORIZED" 'a token after logout' -H "Authorization: Bearer $TOKEN" "$nodes"
 ask 401 "$UNAUTHORIZED" 'a refresh after logout' -H 'Content-Type: application/json' -d '{"refresh_token":"'"$REFRESH"'"}' \
     "$INFRACAST_HOST/api/v1/auth/refresh"
+
+# "Revoke tokens when users leave": from the command line, while the gateway serves.
+check 'erin leaves' "$(gateward user disable erin)" "disabled erin ($(at "$work/erin" id)) in realm infracast"
+has_left() {
+    [[ $(curl -s -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $ERIN" "$INFRACAST_HOST/api/v1/tenants/dev/nodes") == 401 ]]
+}
+until_true 'the end of her token' has_left
+ask 401 "$UNAUTHORIZED" 'a token of who left' -H "Authorization: Bearer $ERIN" "$INFRACAST_HOST/api/v1/tenants/dev/nodes?refused"
+log_in erin "$INFRACAST_PASSWORD" 401 "$WRONG_LOGIN" 'a login of who left'
+
+# ── Too many logins: ten a minute from one address, the above among them ────
+ask 400 '{"error": {"code": "BAD_REQUEST", "message": "password is required"}}' 'a login without a password' \
+    -H 'Content-Type: application/json' -d '{"username":"admin"}' "$INFRACAST_HOST/api/v1/auth/token"
+is_limited() {
+    [[ $(curl -s -o /dev/null -w '%{http_code}' -H 'Content-Type: application/json' -d '{}' \
+        "$INFRACAST_HOST/api/v1/auth/token") == 429 ]]
+}
+for ((tries = 0; tries < 20; tries++)); do is_limited && break; done
+ask 429 '{"error": {"code": "RATE_LIMITED", "message": "Too many requests"}}' 'too many logins' -D "$work/head" \
+    -H 'Content-Type: application/json' -d '{}' "$INFRACAST_HOST/api/v1/auth/token"
+retry_after=$(sed -n 's/^retry-after: \(.*\)\r$/\1/Ip' "$work/head")
+check 'when to come back' "$([[ $retry_after =~ ^[1-9][0-9]?$ ]] && echo 'in a minute' || echo "$retry_after")" 'in a minute'
+
+# ── What the operator has of it ─────────────────────────────────────────────
+kill "$gateway_pid"
+code=0
+wait "$gateway_pid" || code=$?
+check 'the gateway ends when told to' "$code" 0
+check 'the log says why' "$(grep -F "\"request_id\":\"$request_id\"" "$work/access.log" | grep -cF '"reason":"key_revoked"' || true)" 1
+check 'the API kept a log of what arrived' "$(grep -c '?served' "$work/arrived" || true)" 1
+check 'nothing that was refused arrived' "$(grep -c '?refused' "$work/arrived" || true)" 0
 
 written=$(cat "$work/access.log" "$work/gateward.log")
 for planted in "$INFRACAST_PASSWORD" "${TOKEN##*.}" "$REFRESH" "${KEY:20:40}"; do
