@@ -3,6 +3,8 @@
 
 mod exchange;
 mod headers;
+#[cfg(test)]
+mod fixture;
 mod routing;
 mod admit;
 mod credential;
