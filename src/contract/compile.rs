@@ -248,6 +248,8 @@ fn vocabulary(file: &ContractFile, report: &mut Report) -> Vocabulary {
 }
 
 fn tokens(api: &config::Api, file: &ContractFile, facts: &ApiFacts, report: &mut Report) -> Option<Tokens> {
+    /// How every JWT begins: `{"` in base64url.
+    const JWT_START: &str = "eyJ";
     let token = &file.token;
     token.access.claims.check(&[Group::Account, Group::Session], report);
     if !matches!(token.access.claims, Template::Object(_)) {
@@ -335,6 +337,3 @@ fn local_headers(file: &ContractFile, report: &mut Report) -> HeaderMap {
     }
     out
 }
-
-/// How every JWT begins: `{"` in base64url.
-const JWT_START: &str = "eyJ";
