@@ -291,19 +291,23 @@ fn tokens(api: &config::Api, file: &ContractFile, facts: &ApiFacts, report: &mut
 }
 
 fn identity(api: &config::Api, file: &ContractFile, report: &mut Report) -> IdentityHeaders {
-    let named = if api.identity.headers.0.is_empty() { &file.identity.headers } else { &api.identity.headers };
+    // The config has judged its own names already.
+    let own = !api.identity.headers.0.is_empty();
+    let named = if own { &api.identity.headers } else { &file.identity.headers };
     let mut headers: Vec<(HeaderName, Placeholder)> = Vec::new();
     for (name, word) in &named.0 {
         let Ok(header) = HeaderName::try_from(name.value.as_str()) else {
             report.error(name.place, format!("`{}` is no header name", name.value));
             continue;
         };
-        if let Err(why) = check_identity_header(&name.value) {
+        if let Err(why) = check_identity_header(&name.value)
+            && !own
+        {
             report.error(name.place, why);
         }
         // Many servers read `_` as `-`.
         let plain = |name: &HeaderName| name.as_str().replace('_', "-");
-        if headers.iter().any(|(known, _)| plain(known) == plain(&header)) {
+        if !own && headers.iter().any(|(known, _)| plain(known) == plain(&header)) {
             report.error(name.place, format!("`{}` stands there twice", name.value));
         }
         let allowed = |placeholder: &Placeholder| {

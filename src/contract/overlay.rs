@@ -23,7 +23,7 @@ impl Material<'_> {
         for route in routes.iter_mut().filter(covers) {
             // HEAD goes where GET goes; a route of its own would pass the contract's demands by.
             let takes = |method: &Method| route.methods.contains(method);
-            left.retain(|method| !takes(method) && !(method == Method::HEAD && takes(&Method::GET)));
+            left.retain(|method| !(takes(method) || method == Method::HEAD && takes(&Method::GET)));
             all |= route.methods.is_empty();
             self.overlay(spec, route, report);
         }
