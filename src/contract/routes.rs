@@ -30,15 +30,15 @@ pub struct Material<'a> {
 }
 
 /// The parts of a route that contract files and `gateway.toml` write alike.
-pub(super) struct Wish<'a> {
-    pub public: bool,
-    pub accept: &'a [CredentialKind],
-    pub scopes: &'a [Scope],
-    pub any_scope: &'a [Scope],
-    pub role: Option<&'a Located<String>>,
-    pub limits: &'a [Located<String>],
+struct Wish<'a> {
+    public: bool,
+    accept: &'a [CredentialKind],
+    scopes: &'a [Scope],
+    any_scope: &'a [Scope],
+    role: Option<&'a Located<String>>,
+    limits: &'a [Located<String>],
     /// `None` for a route of gateway.toml: its section has been checked in itself.
-    pub place: Option<Place>,
+    place: Option<Place>,
 }
 
 impl Material<'_> {
@@ -173,7 +173,7 @@ impl Material<'_> {
         }
     }
 
-    pub(super) fn route(
+    fn route(
         &self,
         on: &MethodPath,
         wish: &Wish<'_>,
@@ -197,6 +197,16 @@ impl Material<'_> {
             unused_carriers: self.unused_carriers,
             target: Target::Upstream,
         }
+    }
+
+    /// A route of `gateway.toml` as it is written, for all methods.
+    pub(super) fn config_only(&self, spec: &config::Route, report: &mut Report) -> Route {
+        let on = MethodPath { method: None, pattern: spec.path.value.clone() };
+        self.route(&on, &Wish::of(spec), spec.tenant.as_ref(), &[], report)
+    }
+
+    pub(super) fn config_access(&self, spec: &config::Route, report: &mut Report) -> Access {
+        self.access(&Wish::of(spec), &[], report)
     }
 
     /// Below each prefix whatever no route lists, and outside all prefixes whatever the operator lets through.
@@ -245,7 +255,7 @@ impl Material<'_> {
         });
     }
 
-    pub(super) fn access(&self, wish: &Wish<'_>, by_kind: &[(CredentialKind, Demand)], report: &mut Report) -> Access {
+    fn access(&self, wish: &Wish<'_>, by_kind: &[(CredentialKind, Demand)], report: &mut Report) -> Access {
         if wish.public {
             let closed = !wish.accept.is_empty() || !wish.scopes.is_empty() || !wish.any_scope.is_empty();
             if let Some(place) = wish.place
@@ -328,10 +338,17 @@ impl Material<'_> {
     }
 }
 
-impl Wish<'_> {
-    fn is_said(&self) -> bool {
-        let demands = !self.scopes.is_empty() || !self.any_scope.is_empty() || self.role.is_some();
-        self.public || !self.accept.is_empty() || demands || !self.limits.is_empty()
+impl<'a> Wish<'a> {
+    fn of(spec: &'a config::Route) -> Self {
+        Self {
+            public: spec.public,
+            accept: &spec.accept,
+            scopes: &spec.scopes,
+            any_scope: &spec.any_scope,
+            role: spec.role.as_ref(),
+            limits: &spec.limits,
+            place: None,
+        }
     }
 }
 
@@ -343,5 +360,12 @@ pub(super) fn tenant_capture(tenant: &Located<String>, pattern: &PathPattern, re
             report.unknown(tenant.place, "capture", name, pattern.captures());
             None
         }
+    }
+}
+
+impl Wish<'_> {
+    fn is_said(&self) -> bool {
+        let demands = !self.scopes.is_empty() || !self.any_scope.is_empty() || self.role.is_some();
+        self.public || !self.accept.is_empty() || demands || !self.limits.is_empty()
     }
 }
