@@ -47,7 +47,9 @@ printf '\n[admin]\naddress = "127.0.0.1:%s"\n' "$admin" >>"$work/gateway.toml"
 gateward() { "$GATEWARD" --config "$work/gateway.toml" "$@"; }
 
 export INFRACAST_HOST=http://127.0.0.1:$port INFRACAST_PASSWORD='correct horse battery'
-admin_id=$(printf '%s' "$INFRACAST_PASSWORD" | gateward user add admin --role admin --tenant my-tenant=admin --email you@company.com --password-stdin --json | sed -n 's/.*"id": "\(.*\)".*/\1/p')
+printf '%s' "$INFRACAST_PASSWORD" | gateward user add admin --role admin --tenant my-tenant=admin \
+    --email you@company.com --password-stdin --json >"$work/admin"
+admin_id=$(at "$work/admin" id)
 
 gunicorn --bind "127.0.0.1:$upstream" --workers 1 --threads 4 --log-level error httpbin:app >"$work/httpbin.log" 2>&1 &
 pids+=($!)
