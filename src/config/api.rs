@@ -191,7 +191,8 @@ impl ApiIdentity {
     }
 }
 
-fn check_identity_header(name: &str) -> Result<(), String> {
+/// What is wrong with a header that the gateway is to set, if anything.
+pub fn check_identity_header(name: &str) -> Result<(), String> {
     let parsed: HeaderName = name.parse().map_err(|_| format!("`{name}` is no header name"))?;
     match parsed.as_str().replace('_', "-").as_str() {
         "connection"

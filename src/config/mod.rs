@@ -17,7 +17,7 @@ mod section;
 mod server;
 mod upstream;
 
-pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm};
+pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
 use decode::section;
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode};
 #[cfg(test)]

@@ -47,6 +47,11 @@ impl PathPattern {
         Ok(Self { segments, text: text.into() })
     }
 
+    /// `/**`
+    pub fn everything() -> Self {
+        Self { segments: vec![Segment::Tail(None)], text: "/**".into() }
+    }
+
     pub fn as_str(&self) -> &str {
         &self.text
     }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::config;
 use crate::config::decode::{Decoder, decode_document};
 use crate::config::report::{Located, Place, Report};
-use crate::config::value::HostPattern;
-use crate::config::{EndpointChoice, OptionValue};
+use crate::config::value::{HostPattern, refuse_zero};
+use crate::config::{EndpointChoice, OptionValue, check_identity_header};
 use crate::contract::api::{Api, Carrier, IdentityHeaders, Ids, KeyPrefix, Kind, Limit, Tokens};
 use crate::contract::builtin;
 use crate::contract::errors::ErrorTable;
@@ -21,7 +21,7 @@ use crate::contract::operation::Operation;
 use crate::contract::placeholder::{Group, Placeholder};
 use crate::contract::routes::Material;
 use crate::contract::template::Template;
-use crate::identity::{RoleRule, Scope, ScopeSet, Vocabulary};
+use crate::identity::{CredentialKind, RoleRule, Scope, ScopeSet, Vocabulary};
 
 /// Where a config file stands and what it may look up.
 pub struct Surroundings<'a> {
@@ -34,7 +34,7 @@ pub struct Surroundings<'a> {
 pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report) -> Option<Api> {
     let before = report.len();
     let mut file = load(&api.contract, around, report)?;
-    let facts = facts(api, &file);
+    let facts = facts(api);
     let options = options(api, &file, report);
     let resolve = |template: &mut Template, report: &mut Report| {
         template.resolve_options(&|name| options.get(name).map(option_json), report);
@@ -42,6 +42,7 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
     resolve(&mut file.errors.json, report);
     file.errors.when.0.iter_mut().for_each(|(_, entry)| resolve(&mut entry.message, report));
     resolve(&mut file.token.access.claims, report);
+    resolve(&mut file.token.api_key.prefix, report);
     let errors = ErrorTable::compile(&file.errors, report);
     let limits = limits(api, &file, report);
     check_endpoint_choice(api, report);
@@ -56,6 +57,10 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
         unused_carriers: api.identity.unused_carriers.unwrap_or(file.identity.unused_carriers),
     };
     let routes = material.routes(report);
+    // Before either of them may end the compilation: every mistake is told at once.
+    let tokens = tokens(api, &file, &facts, report);
+    let identity = identity(api, &file, report);
+    let local_headers = local_headers(&file, report);
     let compiled = Api {
         hosts: match api.hosts.as_slice() {
             [] => vec![HostPattern::Any],
@@ -68,10 +73,10 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
         vocabulary: vocabulary(&file, report),
         errors: errors?,
         ids: Ids { account: file.ids.account.clone(), session: file.ids.session.clone(), api_key: file.ids.api_key.clone() },
-        tokens: tokens(api, &file, &facts, report)?,
+        tokens: tokens?,
         limit_headers: file.limits.headers,
-        identity: identity(api, &file, report),
-        local_headers: local_headers(&file, report),
+        identity,
+        local_headers,
         facts,
     };
     (report.len() == before).then_some(compiled)
@@ -110,8 +115,10 @@ fn load(name: &Located<String>, around: &Surroundings<'_>, report: &mut Report) 
     decode_document(&text, &mut decoder)
 }
 
-fn facts(api: &config::Api, file: &ContractFile) -> ApiFacts {
-    let name: Arc<str> = api.name.as_ref().map_or(file.contract.value.as_str(), |name| name.value.as_str()).into();
+fn facts(api: &config::Api) -> ApiFacts {
+    // Not the name that the contract file gives itself: two files may give themselves the same, and two APIs of one name
+    // would be one realm with one signing key.
+    let name: Arc<str> = api.label().into();
     let public_url = api.public_url.as_deref().map(|url| url.trim_end_matches('/'));
     ApiFacts {
         realm: api.realm.as_deref().map_or_else(|| name.clone(), Arc::from),
@@ -158,6 +165,12 @@ fn option_json(value: &OptionValue) -> Value {
 /// The contract's limits; those of `gateway.toml` are added, and replace the ones of the same name.
 fn limits(api: &config::Api, file: &ContractFile, report: &mut Report) -> HashMap<String, Arc<Limit>> {
     let mut out = HashMap::new();
+    for (at, spec) in file.limit.iter().enumerate() {
+        spec.check(report);
+        if file.limit.iter().take(at).any(|earlier| earlier.name.value == spec.name.value) {
+            report.error(spec.name.place, format!("two limits are called `{}`", spec.name.value));
+        }
+    }
     for spec in file.limit.iter().chain(&api.limits) {
         let Ok(burst) = u32::try_from(spec.burst.max(1)) else {
             report.error(spec.place, "`burst` is too large");
@@ -257,6 +270,15 @@ fn tokens(api: &config::Api, file: &ContractFile, facts: &ApiFacts, report: &mut
     let around_environment = around.split_once('\u{0}').map(|(before, after)| (before.to_owned(), after.to_owned()));
     let (access_ttl, refresh_ttl) =
         (api.tokens.access_ttl.unwrap_or(token.access.ttl), api.tokens.refresh_ttl.unwrap_or(token.refresh.ttl));
+    refuse_zero(token.access.place, &[("ttl", token.access.ttl)], report);
+    refuse_zero(token.refresh.place, &[("ttl", token.refresh.ttl)], report);
+    let kind_of = |text: &str| file.credentials.kinds.iter().find(|rule| text.starts_with(&rule.prefix)).map(|rule| rule.kind);
+    let keys = std::iter::once(&whole).chain(&token.api_key.also).map(|prefix| (prefix.as_str(), CredentialKind::ApiKey));
+    for (start, kind) in keys.chain([(JWT_START, CredentialKind::Jwt)]) {
+        if kind_of(start).is_some_and(|found| found != kind) {
+            report.error(file.credentials.place, format!("`kinds` takes `{start}…` for another kind than {kind}"));
+        }
+    }
     Some(Tokens {
         algorithm: api.tokens.algorithm.unwrap_or(token.access.algorithm),
         secret_file: api.tokens.secret_file.clone(),
@@ -271,18 +293,27 @@ fn tokens(api: &config::Api, file: &ContractFile, facts: &ApiFacts, report: &mut
 }
 
 fn identity(api: &config::Api, file: &ContractFile, report: &mut Report) -> IdentityHeaders {
-    let named = if api.identity.headers.0.is_empty() { &file.identity.headers } else { &api.identity.headers };
+    // Those of gateway.toml have been checked for twins with the section.
+    let of_contract = api.identity.headers.0.is_empty();
+    let named = if of_contract { &file.identity.headers } else { &api.identity.headers };
     let mut headers: Vec<(HeaderName, Placeholder)> = Vec::new();
     for (name, word) in &named.0 {
         let Ok(header) = HeaderName::try_from(name.value.as_str()) else {
             report.error(name.place, format!("`{}` is no header name", name.value));
             continue;
         };
-        if headers.iter().any(|(known, _)| *known == header) {
+        if let Err(why) = check_identity_header(&name.value) {
+            report.error(name.place, why);
+        }
+        // Many servers read `_` as `-`.
+        let plain = |name: &HeaderName| name.as_str().replace('_', "-");
+        if of_contract && headers.iter().any(|(known, _)| plain(known) == plain(&header)) {
             report.error(name.place, format!("`{}` stands there twice", name.value));
         }
-        let allowed =
-            |placeholder: &Placeholder| matches!(placeholder.group(), Group::Api | Group::Account | Group::Caller | Group::Key);
+        let allowed = |placeholder: &Placeholder| {
+            matches!(placeholder.group(), Group::Api | Group::Account | Group::Caller | Group::Key)
+                && !matches!(placeholder, Placeholder::Option(_))
+        };
         match Placeholder::parse(&word.value).filter(allowed) {
             Some(placeholder) => headers.push((header, placeholder)),
             None => {
@@ -298,7 +329,12 @@ fn local_headers(file: &ContractFile, report: &mut Report) -> HeaderMap {
     let mut out = HeaderMap::new();
     for (name, value) in &file.headers.0 {
         match (HeaderName::try_from(name.value.as_str()), HeaderValue::from_str(&value.value)) {
-            (Ok(name), Ok(value)) => drop(out.insert(name, value)),
+            (Ok(header), Ok(value)) => {
+                if let Err(why) = check_identity_header(&name.value) {
+                    report.error(name.place, why);
+                }
+                out.insert(header, value);
+            }
             (Err(_), _) => report.error(name.place, format!("`{}` is no header name", name.value)),
             (_, Err(_)) => report.error(value.place, format!("`{}` is no header value", value.value)),
         }
@@ -308,3 +344,6 @@ fn local_headers(file: &ContractFile, report: &mut Report) -> HeaderMap {
 
 /// What a key's text holds of its id (`token/opaque.rs`).
 const KEY_ID_LENGTH: usize = 10;
+
+/// How every JWT begins: `{"` in base64url.
+const JWT_START: &str = "eyJ";

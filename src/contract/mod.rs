@@ -9,6 +9,7 @@ mod facts;
 mod fields;
 mod file;
 mod operation;
+mod overlay;
 mod placeholder;
 mod routes;
 mod template;
@@ -21,3 +22,6 @@ pub use fields::Inputs;
 pub use file::LimitHeaders;
 pub use operation::{Input, Operation};
 pub use placeholder::Placeholder;
+
+#[cfg(test)]
+mod tests;

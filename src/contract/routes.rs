@@ -30,15 +30,15 @@ pub struct Material<'a> {
 }
 
 /// The parts of a route that contract files and `gateway.toml` write alike.
-struct Wish<'a> {
-    public: bool,
-    accept: &'a [CredentialKind],
-    scopes: &'a [Scope],
-    any_scope: &'a [Scope],
-    role: Option<&'a Located<String>>,
-    limits: &'a [Located<String>],
+pub(super) struct Wish<'a> {
+    pub public: bool,
+    pub accept: &'a [CredentialKind],
+    pub scopes: &'a [Scope],
+    pub any_scope: &'a [Scope],
+    pub role: Option<&'a Located<String>>,
+    pub limits: &'a [Located<String>],
     /// `None` for a route of gateway.toml: its section has been checked in itself.
-    place: Option<Place>,
+    pub place: Option<Place>,
 }
 
 impl Material<'_> {
@@ -55,7 +55,7 @@ impl Material<'_> {
         for route in &self.api.routes {
             self.config_route(route, &mut routes, report);
         }
-        self.rest_of_prefixes(&mut routes);
+        self.rest_of_prefixes(&mut routes, report);
         routes
     }
 
@@ -68,7 +68,9 @@ impl Material<'_> {
         if !self.is_wanted(spec.when.as_ref(), report) || !self.is_chosen(operation) {
             return;
         }
-        let fields = Fields::compile(operation, &spec.body, spec.unknown_fields, report);
+        let mut body = spec.body.clone();
+        body.0.iter_mut().filter_map(|(_, rule)| rule.default.as_mut()).for_each(|default| (self.resolve)(default, report));
+        let fields = Fields::compile(operation, &body, spec.unknown_fields, report);
         for input in operation.required().iter().filter(|input| !fields.feeds(**input)) {
             let message = format!("`{}` needs a member of `body` with `is = \"{}\"`", operation.as_str(), input.as_str());
             report.error(spec.place, message);
@@ -128,8 +130,11 @@ impl Material<'_> {
             place: Some(spec.place),
         };
         let by_kind = self.by_kind(&spec.by_kind, report);
-        if spec.on.0.is_empty() && spec.under.is_none() {
-            report.error(spec.place, "a route needs `on`, or `under` with `rules`");
+        if spec.on.0.is_empty() != spec.under.is_some() || spec.rules.is_empty() == spec.under.is_some() {
+            report.error(spec.place, "a route needs either `on`, or `under` with `rules`");
+        }
+        if spec.under.is_some() && (wish.is_said() || !spec.by_kind.0.is_empty()) {
+            report.error(spec.place, "beside `under`, who may do what is said in each of the `rules`");
         }
         for on in &spec.on.0 {
             routes.push(self.route(&on.value, &wish, spec.tenant.as_ref(), &by_kind, report));
@@ -168,7 +173,7 @@ impl Material<'_> {
         }
     }
 
-    fn route(
+    pub(super) fn route(
         &self,
         on: &MethodPath,
         wish: &Wish<'_>,
@@ -194,53 +199,8 @@ impl Material<'_> {
         }
     }
 
-    /// A route of `gateway.toml`: a new one, or members for those of the contract with the same methods and path.
-    fn config_route(&self, spec: &config::Route, routes: &mut Vec<Route>, report: &mut Report) {
-        let same_path = |route: &&mut Route| route.pattern.shape() == spec.path.value.shape();
-        let covers = |route: &&mut Route| {
-            spec.methods.is_empty() || (!route.methods.is_empty() && route.methods.iter().all(|m| spec.methods.contains(m)))
-        };
-        let mut matched = false;
-        for route in routes.iter_mut().filter(same_path).filter(covers) {
-            matched = true;
-            self.overlay(spec, route, report);
-        }
-        if matched {
-            return;
-        }
-        let on = MethodPath { method: None, pattern: spec.path.value.clone() };
-        let mut route = self.route(&on, &Wish::of(spec), spec.tenant.as_ref(), &[], report);
-        route.methods.clone_from(&spec.methods);
-        self.overlay(spec, &mut route, report);
-        routes.push(route);
-    }
-
-    fn overlay(&self, spec: &config::Route, route: &mut Route, report: &mut Report) {
-        route.name = spec.name.value.as_str().into();
-        let wish = Wish::of(spec);
-        let names_access = spec.public || !spec.accept.is_empty() || !spec.scopes.is_empty() || !spec.any_scope.is_empty();
-        if names_access || spec.role.is_some() {
-            route.access = self.access(&wish, &[], report);
-        }
-        if let Some(tenant) = &spec.tenant {
-            route.tenant = tenant_capture(tenant, &route.pattern, report);
-        }
-        if !spec.allow_ips.is_empty() {
-            route.allow_ips = spec.allow_ips.clone();
-        }
-        if !spec.deny_ips.is_empty() {
-            route.deny_ips = spec.deny_ips.clone();
-        }
-        if !spec.limits.is_empty() {
-            route.limits = self.limits_of(&spec.limits, report);
-        }
-        route.max_body = spec.max_body.map(|size| size.0).or(route.max_body);
-        route.response_timeout = spec.timeouts.response.or(route.response_timeout);
-        route.credential = spec.identity.credential.unwrap_or(route.credential);
-    }
-
     /// Below each prefix whatever no route lists, and outside all prefixes whatever the operator lets through.
-    fn rest_of_prefixes(&self, routes: &mut Vec<Route>) {
+    fn rest_of_prefixes(&self, routes: &mut Vec<Route>, report: &mut Report) {
         let known =
             |kinds: Vec<CredentialKind>| Access::Known { kinds, demand: Demand::default(), by_kind: Vec::new(), unmapped: true };
         let access = match self.file.routes.unmapped {
@@ -248,18 +208,22 @@ impl Material<'_> {
             Unmapped::Any => known(CredentialKind::ALL.to_vec()),
             Unmapped::Deny => known(Vec::new()),
         };
-        for prefix in &self.file.prefixes {
-            self.rest(&prefix.value, "unmapped", access.clone(), routes);
+        // Without its rest a prefix would be outside of itself, and perhaps open.
+        if self.file.prefixes.is_empty() {
+            report.error(self.file.contract.place, "`prefixes` is empty: `[\"/\"]` is the whole host");
         }
-        if self.api.outside == Outside::Public
-            && let Ok(root) = PathPattern::parse("/")
-        {
-            self.rest(&root, "outside", Access::Public, routes);
+        for prefix in &self.file.prefixes {
+            match prefix.value.join(&PathPattern::everything()) {
+                Ok(pattern) => self.rest(pattern, "unmapped", access.clone(), routes),
+                Err(_) => report.error(prefix.place, format!("the prefix `{}` ends in `**` already", prefix.value)),
+            }
+        }
+        if self.api.outside == Outside::Public {
+            self.rest(PathPattern::everything(), "outside", Access::Public, routes);
         }
     }
 
-    fn rest(&self, prefix: &PathPattern, name: &str, access: Access, routes: &mut Vec<Route>) {
-        let Some(pattern) = PathPattern::parse("/**").ok().and_then(|all| prefix.join(&all).ok()) else { return };
+    fn rest(&self, pattern: PathPattern, name: &str, access: Access, routes: &mut Vec<Route>) {
         // A route that takes every method of the same paths already says all there is to say.
         if routes.iter().any(|route| route.methods.is_empty() && route.pattern.shape() == pattern.shape()) {
             return;
@@ -281,7 +245,7 @@ impl Material<'_> {
         });
     }
 
-    fn access(&self, wish: &Wish<'_>, by_kind: &[(CredentialKind, Demand)], report: &mut Report) -> Access {
+    pub(super) fn access(&self, wish: &Wish<'_>, by_kind: &[(CredentialKind, Demand)], report: &mut Report) -> Access {
         if wish.public {
             let closed = !wish.accept.is_empty() || !wish.scopes.is_empty() || !wish.any_scope.is_empty();
             if let Some(place) = wish.place
@@ -296,7 +260,7 @@ impl Material<'_> {
         Access::Known { kinds, demand, by_kind: by_kind.to_vec(), unmapped: false }
     }
 
-    fn demand(&self, scopes: &[Scope], any: &[Scope], role: Option<&Located<String>>, report: &mut Report) -> Demand {
+    pub(super) fn demand(&self, scopes: &[Scope], any: &[Scope], role: Option<&Located<String>>, report: &mut Report) -> Demand {
         let role = role.and_then(|role| {
             let names = || self.file.roles.0.iter().map(|(name, _)| name.value.as_str());
             match names().any(|name| name == role.value) {
@@ -324,7 +288,7 @@ impl Material<'_> {
         out
     }
 
-    fn limits_of(&self, names: &[Located<String>], report: &mut Report) -> Vec<Arc<Limit>> {
+    pub(super) fn limits_of(&self, names: &[Located<String>], report: &mut Report) -> Vec<Arc<Limit>> {
         let mut out = Vec::new();
         for name in names {
             match self.limits.get(&name.value) {
@@ -364,21 +328,14 @@ impl Material<'_> {
     }
 }
 
-impl<'a> Wish<'a> {
-    fn of(spec: &'a config::Route) -> Self {
-        Self {
-            public: spec.public,
-            accept: &spec.accept,
-            scopes: &spec.scopes,
-            any_scope: &spec.any_scope,
-            role: spec.role.as_ref(),
-            limits: &spec.limits,
-            place: None,
-        }
+impl Wish<'_> {
+    fn is_said(&self) -> bool {
+        let demands = !self.scopes.is_empty() || !self.any_scope.is_empty() || self.role.is_some();
+        self.public || !self.accept.is_empty() || demands || !self.limits.is_empty()
     }
 }
 
-fn tenant_capture(tenant: &Located<String>, pattern: &PathPattern, report: &mut Report) -> Option<Arc<str>> {
+pub(super) fn tenant_capture(tenant: &Located<String>, pattern: &PathPattern, report: &mut Report) -> Option<Arc<str>> {
     let name = tenant.value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(&tenant.value);
     match pattern.captures().find(|capture| *capture == name) {
         Some(capture) => Some(capture.into()),

@@ -1,0 +1,118 @@
+//! What `gateway.toml` says about an API's paths: a route of its own, or members for those that the contract lists.
+//!
+//! A member that is not written stays the contract's. Whoever adds an address list to a route does not open it.
+
+use http::Method;
+
+use crate::config;
+use crate::config::report::Report;
+use crate::config::value::{PathPattern, Segment};
+use crate::contract::api::{Access, Route, Target};
+use crate::contract::file::MethodPath;
+use crate::contract::routes::{Material, Wish, tenant_capture};
+
+impl Material<'_> {
+    /// Puts one `[[api.route]]` among the routes of the contract.
+    pub(super) fn config_route(&self, spec: &config::Route, routes: &mut Vec<Route>, report: &mut Report) {
+        let shape = spec.path.value.shape();
+        let covers = |route: &&mut Route| {
+            let named = !route.methods.is_empty() && route.methods.iter().all(|method| spec.methods.contains(method));
+            route.pattern.shape() == shape && (spec.methods.is_empty() || named)
+        };
+        let mut left = spec.methods.clone();
+        let mut all = false;
+        for route in routes.iter_mut().filter(covers) {
+            // HEAD goes where GET goes; a route of its own would pass the contract's demands by.
+            let takes = |method: &Method| route.methods.contains(method);
+            left.retain(|method| !(takes(method) || (method == Method::HEAD && takes(&Method::GET))));
+            all |= route.methods.is_empty();
+            self.overlay(spec, route, report);
+        }
+        if all || (left.is_empty() && !spec.methods.is_empty()) {
+            return;
+        }
+        let on = MethodPath { method: None, pattern: spec.path.value.clone() };
+        let mut route = self.route(&on, &Wish::of(spec), spec.tenant.as_ref(), &[], report);
+        route.methods = left;
+        if route.tenant.is_none() && !spec.public {
+            route.tenant = routes.iter().find_map(|known| tenant_of(known, &route.pattern));
+        }
+        Self::settings(spec, &mut route);
+        routes.push(route);
+    }
+
+    /// Replaces the members that are written.
+    fn overlay(&self, spec: &config::Route, route: &mut Route, report: &mut Report) {
+        let wish = Wish::of(spec);
+        match &mut route.access {
+            Access::Known { kinds, demand, .. } if !spec.public => {
+                if !spec.accept.is_empty() {
+                    kinds.clone_from(&spec.accept);
+                }
+                let written = self.demand(&spec.scopes, &spec.any_scope, spec.role.as_ref(), report);
+                if !written.scopes.is_empty() {
+                    demand.scopes = written.scopes;
+                }
+                if !written.any_scope.is_empty() {
+                    demand.any_scope = written.any_scope;
+                }
+                demand.role = written.role.or(demand.role.take());
+            }
+            Access::Known { .. } | Access::Public => route.access = self.access(&wish, &[], report),
+        }
+        if let Target::Local(endpoint) = &route.target
+            && endpoint.operation.needs_caller()
+            && spec.public
+        {
+            let why = format!("`{}` acts for a caller and cannot be public", endpoint.operation.as_str());
+            report.error(report.at(spec.place, "public"), why);
+        }
+        if let Some(tenant) = &spec.tenant {
+            route.tenant = tenant_capture(tenant, &route.pattern, report);
+        }
+        if !spec.limits.is_empty() {
+            route.limits = self.limits_of(&spec.limits, report);
+        }
+        Self::settings(spec, route);
+    }
+
+    fn settings(spec: &config::Route, route: &mut Route) {
+        route.name = spec.name.value.as_str().into();
+        if !spec.allow_ips.is_empty() {
+            route.allow_ips = spec.allow_ips.clone();
+        }
+        if !spec.deny_ips.is_empty() {
+            route.deny_ips = spec.deny_ips.clone();
+        }
+        route.max_body = spec.max_body.map(|size| size.0).or(route.max_body);
+        route.response_timeout = spec.timeouts.response.or(route.response_timeout);
+        route.credential = spec.identity.credential.unwrap_or(route.credential);
+    }
+}
+
+/// The capture of `pattern` that stands where `known` has its tenant: below a tenant's path, every route is the tenant's.
+fn tenant_of(known: &Route, pattern: &PathPattern) -> Option<std::sync::Arc<str>> {
+    let name = known.tenant.as_deref()?;
+    let at = known.pattern.segments.iter().position(|segment| segment.name() == Some(name))?;
+    let same = |(one, other): (&Segment, &Segment)| match (one, other) {
+        (Segment::Literal(one), Segment::Literal(other)) => one == other,
+        (Segment::Capture(_), Segment::Capture(_)) => true,
+        (Segment::Literal(_) | Segment::Capture(_) | Segment::Tail(_), _) => false,
+    };
+    let reaches = pattern.segments.len() > at && known.pattern.segments.iter().zip(&pattern.segments).take(at + 1).all(same);
+    pattern.segments.get(at).filter(|_| reaches)?.name().map(Into::into)
+}
+
+impl<'a> Wish<'a> {
+    fn of(spec: &'a config::Route) -> Self {
+        Self {
+            public: spec.public,
+            accept: &spec.accept,
+            scopes: &spec.scopes,
+            any_scope: &spec.any_scope,
+            role: spec.role.as_ref(),
+            limits: &spec.limits,
+            place: None,
+        }
+    }
+}
