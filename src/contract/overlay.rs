@@ -8,8 +8,7 @@ use crate::config;
 use crate::config::report::Report;
 use crate::config::value::{PathPattern, Segment};
 use crate::contract::api::{Access, Route, Target};
-use crate::contract::file::MethodPath;
-use crate::contract::routes::{Material, Wish, tenant_capture};
+use crate::contract::routes::Material;
 
 impl Material<'_> {
     /// Puts one `[[api.route]]` among the routes of the contract.
@@ -31,8 +30,7 @@ impl Material<'_> {
         if all || (left.is_empty() && !spec.methods.is_empty()) {
             return;
         }
-        let on = MethodPath { method: None, pattern: spec.path.value.clone() };
-        let mut route = self.route(&on, &Wish::of(spec), spec.tenant.as_ref(), &[], report);
+        let mut route = self.config_only(spec, report);
         route.methods = left;
         if route.tenant.is_none() && !spec.public {
             route.tenant = routes.iter().find_map(|known| tenant_of(known, &route.pattern));
@@ -43,7 +41,6 @@ impl Material<'_> {
 
     /// Replaces the members that are written.
     fn overlay(&self, spec: &config::Route, route: &mut Route, report: &mut Report) {
-        let wish = Wish::of(spec);
         match &mut route.access {
             Access::Known { kinds, demand, .. } if !spec.public => {
                 if !spec.accept.is_empty() {
@@ -58,7 +55,7 @@ impl Material<'_> {
                 }
                 demand.role = written.role.or(demand.role.take());
             }
-            Access::Known { .. } | Access::Public => route.access = self.access(&wish, &[], report),
+            Access::Known { .. } | Access::Public => route.access = self.config_access(spec, report),
         }
         if let Target::Local(endpoint) = &route.target
             && endpoint.operation.needs_caller()
@@ -67,8 +64,10 @@ impl Material<'_> {
             let why = format!("`{}` acts for a caller and cannot be public", endpoint.operation.as_str());
             report.error(report.at(spec.place, "public"), why);
         }
-        if let Some(tenant) = &spec.tenant {
-            route.tenant = tenant_capture(tenant, &route.pattern, report);
+        if let Some(name) = spec.tenant_capture() {
+            // The contract may call the same segment otherwise.
+            let at = spec.path.value.segments.iter().position(|segment| segment.name() == Some(name));
+            route.tenant = at.and_then(|at| route.pattern.segments.get(at)?.name()).map(Into::into);
         }
         if !spec.limits.is_empty() {
             route.limits = self.limits_of(&spec.limits, report);
@@ -101,18 +100,4 @@ fn tenant_of(known: &Route, pattern: &PathPattern) -> Option<std::sync::Arc<str>
     };
     let reaches = pattern.segments.len() > at && known.pattern.segments.iter().zip(&pattern.segments).take(at + 1).all(same);
     pattern.segments.get(at).filter(|_| reaches)?.name().map(Into::into)
-}
-
-impl<'a> Wish<'a> {
-    fn of(spec: &'a config::Route) -> Self {
-        Self {
-            public: spec.public,
-            accept: &spec.accept,
-            scopes: &spec.scopes,
-            any_scope: &spec.any_scope,
-            role: spec.role.as_ref(),
-            limits: &spec.limits,
-            place: None,
-        }
-    }
 }

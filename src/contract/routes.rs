@@ -30,15 +30,15 @@ pub struct Material<'a> {
 }
 
 /// The parts of a route that contract files and `gateway.toml` write alike.
-pub(super) struct Wish<'a> {
-    pub public: bool,
-    pub accept: &'a [CredentialKind],
-    pub scopes: &'a [Scope],
-    pub any_scope: &'a [Scope],
-    pub role: Option<&'a Located<String>>,
-    pub limits: &'a [Located<String>],
+struct Wish<'a> {
+    public: bool,
+    accept: &'a [CredentialKind],
+    scopes: &'a [Scope],
+    any_scope: &'a [Scope],
+    role: Option<&'a Located<String>>,
+    limits: &'a [Located<String>],
     /// `None` for a route of gateway.toml: its section has been checked in itself.
-    pub place: Option<Place>,
+    place: Option<Place>,
 }
 
 impl Material<'_> {
@@ -77,6 +77,12 @@ impl Material<'_> {
         }
         if operation.needs_caller() && spec.public {
             report.error(spec.place, format!("`{}` acts for a caller and cannot be public", operation.as_str()));
+        }
+        if !spec.answer.status.0.is_success() {
+            report.error(
+                spec.answer.place,
+                "an answer's `status` is one from 200 to 299; what goes wrong is said in [errors.when]",
+            );
         }
         let mut answer = spec.answer.json.clone();
         if let Some(template) = &mut answer {
@@ -173,7 +179,7 @@ impl Material<'_> {
         }
     }
 
-    pub(super) fn route(
+    fn route(
         &self,
         on: &MethodPath,
         wish: &Wish<'_>,
@@ -197,6 +203,16 @@ impl Material<'_> {
             unused_carriers: self.unused_carriers,
             target: Target::Upstream,
         }
+    }
+
+    /// A route of `gateway.toml` as it is written, for all methods.
+    pub(super) fn config_only(&self, spec: &config::Route, report: &mut Report) -> Route {
+        let on = MethodPath { method: None, pattern: spec.path.value.clone() };
+        self.route(&on, &Wish::of(spec), spec.tenant.as_ref(), &[], report)
+    }
+
+    pub(super) fn config_access(&self, spec: &config::Route, report: &mut Report) -> Access {
+        self.access(&Wish::of(spec), &[], report)
     }
 
     /// Below each prefix whatever no route lists, and outside all prefixes whatever the operator lets through.
@@ -245,7 +261,7 @@ impl Material<'_> {
         });
     }
 
-    pub(super) fn access(&self, wish: &Wish<'_>, by_kind: &[(CredentialKind, Demand)], report: &mut Report) -> Access {
+    fn access(&self, wish: &Wish<'_>, by_kind: &[(CredentialKind, Demand)], report: &mut Report) -> Access {
         if wish.public {
             let closed = !wish.accept.is_empty() || !wish.scopes.is_empty() || !wish.any_scope.is_empty();
             if let Some(place) = wish.place
@@ -328,14 +344,21 @@ impl Material<'_> {
     }
 }
 
-impl Wish<'_> {
-    fn is_said(&self) -> bool {
-        let demands = !self.scopes.is_empty() || !self.any_scope.is_empty() || self.role.is_some();
-        self.public || !self.accept.is_empty() || demands || !self.limits.is_empty()
+impl<'a> Wish<'a> {
+    fn of(spec: &'a config::Route) -> Self {
+        Self {
+            public: spec.public,
+            accept: &spec.accept,
+            scopes: &spec.scopes,
+            any_scope: &spec.any_scope,
+            role: spec.role.as_ref(),
+            limits: &spec.limits,
+            place: None,
+        }
     }
 }
 
-pub(super) fn tenant_capture(tenant: &Located<String>, pattern: &PathPattern, report: &mut Report) -> Option<Arc<str>> {
+fn tenant_capture(tenant: &Located<String>, pattern: &PathPattern, report: &mut Report) -> Option<Arc<str>> {
     let name = tenant.value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(&tenant.value);
     match pattern.captures().find(|capture| *capture == name) {
         Some(capture) => Some(capture.into()),
@@ -343,5 +366,12 @@ pub(super) fn tenant_capture(tenant: &Located<String>, pattern: &PathPattern, re
             report.unknown(tenant.place, "capture", name, pattern.captures());
             None
         }
+    }
+}
+
+impl Wish<'_> {
+    fn is_said(&self) -> bool {
+        let demands = !self.scopes.is_empty() || !self.any_scope.is_empty() || self.role.is_some();
+        self.public || !self.accept.is_empty() || demands || !self.limits.is_empty()
     }
 }

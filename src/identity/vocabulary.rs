@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::identity::{Account, Principal, Scope, ScopeSet};
+use crate::identity::{Account, ApiKey, Principal, Scope, ScopeSet};
 
 /// The permission rules of one API, from its contract.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +78,14 @@ impl Vocabulary {
     pub fn principal_may(&self, principal: &Principal, tenant: Option<&str>, wanted: &Scope) -> bool {
         self.account_may(&principal.account, tenant, wanted)
             && principal.key.as_ref().is_none_or(|key| self.grants(&key.scopes, wanted))
+    }
+
+    /// Whether this principal stands here as `minimum` or more. A key does only where it carries all that the role gives:
+    /// one that may read does not become an editor because its owner is one.
+    pub fn principal_has_rank(&self, principal: &Principal, tenant: Option<&str>, minimum: &str) -> bool {
+        let carries = |key: &ApiKey, role: &RoleRule| role.scopes.iter().all(|scope| self.grants(&key.scopes, scope));
+        self.has_rank(&principal.account, tenant, minimum)
+            && self.roles.get(minimum).is_some_and(|role| principal.key.as_ref().is_none_or(|key| carries(key, role)))
     }
 
     /// Whether the account has a role here that ranks at least as high as `minimum`. An unknown minimum is never met.

@@ -93,7 +93,7 @@ fn check_demand(api: &Api, principal: &Principal, tenant: Option<&str>, demand: 
         return Err(Denial::ScopeMissing { scope: format!("any of {}", wanted.join(", ")) });
     }
     match &demand.role {
-        Some(role) if !api.vocabulary.has_rank(&principal.account, tenant, role) => {
+        Some(role) if !api.vocabulary.principal_has_rank(principal, tenant, role) => {
             Err(Denial::RoleMissing { role: role.to_string() })
         }
         Some(_) | None => Ok(()),
@@ -105,5 +105,168 @@ fn permissions(api: &Api, principal: &Principal, tenant: Option<&str>) -> ScopeS
     match &principal.key {
         Some(key) => key.scopes.iter().filter(|scope| api.vocabulary.principal_may(principal, tenant, scope)).cloned().collect(),
         None => api.vocabulary.roles_of(&principal.account, tenant).flat_map(|(_, rule)| rule.scopes.iter().cloned()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::CredentialKind;
+    use crate::pipeline::fixture::{account, api, exchange, key, route, session};
+
+    const ROUTES: &str = r#"
+        [[api.route]]
+        name = "read"
+        path = "/t/{tenant}/read"
+        accept = ["jwt", "api_key"]
+        scopes = ["read"]
+        tenant = "{tenant}"
+        [[api.route]]
+        name = "write"
+        path = "/t/{tenant}/write"
+        accept = ["jwt", "api_key"]
+        any_scope = ["write", "admin"]
+        tenant = "{tenant}"
+        [[api.route]]
+        name = "edit"
+        path = "/t/{tenant}/edit"
+        accept = ["jwt", "api_key"]
+        role = "editor"
+        tenant = "{tenant}"
+        [[api.route]]
+        name = "flat"
+        path = "/flat"
+        accept = ["jwt", "api_key"]
+        scopes = ["read"]
+        [[api.route]]
+        name = "open"
+        path = "/open"
+        public = true
+    "#;
+
+    /// The scopes that hold, or the code of the refusal.
+    fn judged(route_name: &str, tenant: &str, caller: Caller) -> Result<String, &'static str> {
+        let api = api(ROUTES);
+        let captures = [("tenant".into(), tenant.to_owned())];
+        let mut exchange = exchange("192.0.2.1", &[]);
+        let permit = decide(&api, route(&api, route_name), &captures, caller, &mut exchange).map_err(|denial| denial.code())?;
+        Ok(permit.permissions().to_spaced())
+    }
+
+    fn ann() -> crate::identity::Account {
+        account(&["viewer"], &[("prod", "viewer"), ("dev", "editor")])
+    }
+
+    #[test]
+    fn nobody_passes_where_somebody_is_wanted() {
+        assert_eq!(judged("read", "prod", Caller::Anonymous), Err("credential_missing"));
+        assert_eq!(judged("flat", "", Caller::Anonymous), Err("credential_missing"));
+    }
+
+    #[test]
+    fn on_a_public_route_nobody_is_known_whoever_asks() {
+        let api = api(ROUTES);
+        let permit = decide(&api, route(&api, "open"), &[], session(ann()), &mut exchange("192.0.2.1", &[])).unwrap();
+        assert!(permit.principal().is_none() && permit.tenant().is_none());
+    }
+
+    #[test]
+    fn a_role_holds_in_its_own_tenant_and_the_tenant_is_that_of_the_path() {
+        for (name, tenant, expected) in [
+            ("read", "prod", Ok("read")),
+            ("read", "dev", Ok("write")),
+            ("write", "dev", Ok("write")),
+            ("write", "prod", Err("scope_missing")),
+            ("edit", "dev", Ok("write")),
+            ("edit", "prod", Err("role_missing")),
+            ("read", "staging", Err("tenant_foreign")),
+            ("read", "prod ", Err("tenant_foreign")),
+            ("read", "PROD", Err("tenant_foreign")),
+            ("flat", "", Ok("read")),
+        ] {
+            assert_eq!(judged(name, tenant, session(ann())), expected.map(str::to_owned), "{name} {tenant}");
+        }
+    }
+
+    #[test]
+    fn a_flat_role_holds_in_a_tenant_only_where_it_holds_everywhere() {
+        assert_eq!(judged("write", "any", session(account(&["admin"], &[]))), Ok("admin".to_owned()));
+        assert_eq!(judged("read", "any", session(account(&["editor"], &[]))), Err("tenant_foreign"));
+        assert_eq!(judged("read", "any", session(account(&["root"], &[]))), Err("tenant_foreign"));
+    }
+
+    /// H14: at each use, the key's rights and what its owner has now.
+    #[test]
+    fn a_key_has_what_both_it_and_its_owner_have() {
+        for (name, tenant, scopes, tenants, expected) in [
+            ("read", "prod", "read", &[] as &[&str], Ok("read")),
+            ("read", "prod", "write", &["prod"], Ok("")),
+            ("read", "prod", "read", &["dev"], Err("tenant_foreign")),
+            ("read", "staging", "read", &["staging"], Err("tenant_foreign")),
+            ("write", "dev", "read", &[], Err("scope_missing")),
+            ("write", "prod", "write", &[], Err("scope_missing")),
+            ("write", "dev", "admin", &[], Ok("")),
+            ("read", "prod", "", &[], Err("scope_missing")),
+        ] {
+            let given = judged(name, tenant, key(ann(), scopes, tenants, &[]));
+            assert_eq!(given, expected.map(str::to_owned), "{name} {tenant} {scopes} {tenants:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_stands_for_a_role_only_with_all_that_the_role_gives() {
+        for (scopes, expected) in
+            [("", Err("role_missing")), ("read", Err("role_missing")), ("write", Ok("write")), ("admin", Ok(""))]
+        {
+            assert_eq!(judged("edit", "dev", key(ann(), scopes, &[], &[])), expected.map(str::to_owned), "{scopes}");
+        }
+        assert_eq!(judged("edit", "prod", key(ann(), "admin", &[], &[])), Err("role_missing"));
+    }
+
+    #[test]
+    fn a_key_is_good_only_where_its_addresses_are_and_never_from_an_unclear_one() {
+        let api = api(ROUTES);
+        let judged = |client: &str, unclear: bool| {
+            let mut exchange = exchange(client, &[]);
+            exchange.client_is_unclear = unclear;
+            let caller = key(ann(), "read", &[], &["10.0.0.0/8", "2001:db8::/32"]);
+            decide(&api, route(&api, "flat"), &[], caller, &mut exchange).map(drop).map_err(|denial| denial.code())
+        };
+        for inside in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::7"] {
+            assert_eq!(judged(inside, false), Ok(()), "{inside}");
+        }
+        assert_eq!([judged("11.1.2.3", false), judged("10.1.2.3", true)], [Err("key_address"), Err("key_address")]);
+    }
+
+    #[test]
+    fn demands_on_one_kind_are_on_that_kind_alone_and_besides_the_others() {
+        let api = api(ROUTES);
+        let mut route = route(&api, "flat").clone();
+        let Access::Known { by_kind, .. } = &mut route.access else { panic!("the route is public") };
+        by_kind.push((CredentialKind::ApiKey, Demand { scopes: vec![Scope::parse("admin").unwrap()], ..Demand::default() }));
+        let judged = |caller| {
+            let decided = decide(&api, &route, &[], caller, &mut exchange("192.0.2.1", &[]));
+            decided.map(drop).map_err(|denial| denial.code())
+        };
+        let admin = || account(&["admin"], &[]);
+        assert_eq!(judged(session(ann())), Ok(()));
+        assert_eq!(judged(key(admin(), "read", &[], &[])), Err("scope_missing"));
+        assert_eq!(judged(key(admin(), "admin", &[], &[])), Ok(()));
+        assert_eq!(judged(key(ann(), "admin", &[], &[])), Err("scope_missing"));
+        assert_eq!(judged(session(account(&[], &[]))), Err("scope_missing"));
+    }
+
+    #[test]
+    fn a_kind_that_the_rest_of_an_api_does_not_take_is_not_permitted() {
+        let api = api(ROUTES);
+        let mut route = route(&api, "flat").clone();
+        route.access =
+            Access::Known { kinds: vec![CredentialKind::Jwt], demand: Demand::default(), by_kind: Vec::new(), unmapped: true };
+        let judged = |caller| {
+            let decided = decide(&api, &route, &[], caller, &mut exchange("192.0.2.1", &[]));
+            decided.map(drop).map_err(|denial| denial.code())
+        };
+        assert_eq!(judged(session(account(&[], &[]))), Ok(()));
+        assert_eq!(judged(key(account(&["admin"], &[]), "admin", &[], &[])), Err("key_on_unmapped"));
     }
 }

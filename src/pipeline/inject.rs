@@ -172,6 +172,10 @@ fn insert(out: &mut HeaderMap, name: HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Caller;
+    use crate::pipeline::authorize;
+    use crate::pipeline::fixture::{account, api, exchange, route, session};
+    use proptest::prelude::*;
     use serde_json::json;
 
     /// B10 B11: claims cannot add a header or an item.
@@ -195,6 +199,100 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
         ] {
             assert!(!is_traceparent(wrong.as_bytes()), "{wrong}");
+        }
+    }
+
+    fn applied(route_name: &str, rest: &str, caller: Caller, used: Option<&HeaderName>, headers: &[(&str, &str)]) -> Vec<String> {
+        let routes = "[[api.route]]\nname = \"open\"\npath = \"/open\"\npublic = true\n\
+                      [[api.route]]\nname = \"t\"\npath = \"/t/{tenant}\"\naccept = [\"jwt\", \"api_key\"]\ntenant = \"{tenant}\"\n";
+        let api = api(&format!("{rest}{routes}"));
+        let route = route(&api, route_name);
+        let mut exchange = exchange("192.0.2.1", headers);
+        let captures = [("tenant".into(), "prod".to_owned())];
+        let permit = authorize::decide(&api, route, &captures, caller, &mut exchange).unwrap();
+        let authorized = apply(&api, route, &permit, used, &mut exchange, Body::empty());
+        let ours =
+            ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "traceparent", "x-request-id"];
+        let shown = authorized.headers().iter().filter(|(name, _)| !ours.contains(&name.as_str()));
+        let mut lines: Vec<String> = shown.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        lines
+    }
+
+    /// B1 B2 B3: the caller has no e-mail, no key and no tenant role to speak of, and names them all.
+    #[test]
+    fn the_upstream_learns_from_us_alone_who_calls() {
+        let forged = [
+            ("connection", "close, x-auth-user-id, X-Auth-Method"),
+            ("x-auth-user-id", "admin"),
+            ("X-Auth-Roles", "admin"),
+            ("X_Auth_Roles", "admin"),
+            ("x-auth-key-id", "key-9"),
+            ("x.auth.key.id", "key-9"),
+            ("X-Auth~Key-Id", "key-9"),
+            ("accept", "*/*"),
+        ];
+        let viewer = account(&["viewer"], &[("prod", "viewer")]);
+        let identity = ["accept: */*", "x-auth-method: jwt", "x-auth-roles: viewer", "x-auth-scopes: read", "x-auth-user-id: u1"];
+        let mut expected: Vec<&str> = identity.to_vec();
+        expected.push("x-auth-username: ann");
+        assert_eq!(applied("t", "", session(viewer), None, &forged), expected);
+        assert_eq!(applied("open", "", Caller::Anonymous, None, &forged), ["accept: */*"]);
+    }
+
+    /// B8: neither the credential that was used nor one that stood beside it.
+    #[test]
+    fn credentials_stay_here_unless_the_config_says_otherwise() {
+        let sent = [("authorization", "Bearer x"), ("x-api-key", "gw_live_x")];
+        let credentials = |rest: &str| {
+            let caller = session(account(&[], &[("prod", "viewer")]));
+            let mut lines = applied("t", rest, caller, Some(&header::AUTHORIZATION), &sent);
+            lines.retain(|line| line.starts_with("authorization") || line.starts_with("x-api-key"));
+            lines
+        };
+        assert_eq!(credentials(""), Vec::<String>::new());
+        assert_eq!(credentials("identity = { credential = \"keep\" }\n"), ["authorization: Bearer x"]);
+        assert_eq!(credentials("identity = { unused_carriers = \"keep\" }\n"), ["x-api-key: gw_live_x"]);
+    }
+
+    /// How a CGI server reads a header's name.
+    fn as_cgi(name: &str) -> String {
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_spelling_of_an_identity_header_survives_and_no_other_header_is_lost(
+            spellings in proptest::collection::vec((0_usize..6, "[-_.~!#$%&'*+^`|]{4}", any::<u32>()), 0..8),
+            others in proptest::collection::vec("[a-z]{1,6}[-_.]auth[-_.][a-z]{1,6}", 0..8),
+        ) {
+            let api = api("");
+            let ours: Vec<String> = api.identity.headers.iter().map(|(name, _)| name.to_string()).collect();
+            let mut out = HeaderMap::new();
+            for (index, separators, capitals) in &spellings {
+                let (mut separator, mut place) = (separators.chars(), 0);
+                let spelled: String = ours[index % ours.len()].chars().map(|c| {
+                    place += 1;
+                    match c {
+                        '-' => separator.next().unwrap_or('-'),
+                        c if capitals >> (place % 32) & 1 == 1 => c.to_ascii_uppercase(),
+                        c => c,
+                    }
+                }).collect();
+                out.append(HeaderName::from_bytes(spelled.as_bytes()).unwrap(), HeaderValue::from_static("forged"));
+            }
+            let reserved: Vec<String> = ours.iter().map(|name| as_cgi(name)).collect();
+            let mut kept = 0;
+            for name in &others {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                if !reserved.contains(&as_cgi(name.as_str())) && !out.contains_key(&name) {
+                    out.insert(name, HeaderValue::from_static("kept"));
+                    kept += 1;
+                }
+            }
+            strip_identity(&api, &mut out);
+            prop_assert!(out.keys().all(|name| !reserved.contains(&as_cgi(name.as_str()))), "{:?}", out);
+            prop_assert_eq!(out.len(), kept);
         }
     }
 }

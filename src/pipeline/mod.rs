@@ -4,6 +4,8 @@
 mod path;
 mod exchange;
 mod headers;
+#[cfg(test)]
+mod fixture;
 mod routing;
 mod admit;
 mod credential;
