@@ -35,6 +35,7 @@ mod tests {
     use super::*;
     use crate::pipeline::fixture::{api, exchange, route};
 
+    #[expect(clippy::fn_params_excessive_bools, reason = "a test's own table of cases")]
     fn checked(lists: &str, client: &str, unclear: bool) -> Result<(), &'static str> {
         let api = api(&format!("[[api.route]]\nname = \"r\"\npath = \"/r\"\naccept = [\"jwt\"]\n{lists}"));
         let mut exchange = exchange(client, &[]);
