@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The clients of Infracast's documentation, unchanged but for host, secrets and the dates that have passed: curl, Python
 # and JavaScript against the gateway, with deploy/examples/infracast.toml as it stands but for the ports, in front of
-# httpbin, which echoes what it is sent.
+# httpbin, which echoes what it is sent. Its single sign-on is not here: the gateway has none yet.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -26,7 +26,6 @@ check() {
     fi
 }
 at() { python3 "$here/at.py" "$@"; }
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 # until WHAT COMMAND...: tries for ten seconds
 until_true() {
     local what=$1 tries
@@ -40,23 +39,36 @@ until_true() {
     exit 1
 }
 
-upstream=$(free_port) port=$(free_port) admin=$(free_port)
+# All bound at once, so that no two are the same.
+read -r upstream port admin < <(python3 -c 'if True:
+    import socket
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    print(*(s.getsockname()[1] for s in sockets))')
 sed -e "s/127.0.0.1:8080/127.0.0.1:$port/" -e "s/127.0.0.1:9000/127.0.0.1:$upstream/" \
     "$root/deploy/examples/infracast.toml" >"$work/gateway.toml"
 printf '\n[admin]\naddress = "127.0.0.1:%s"\n' "$admin" >>"$work/gateway.toml"
 gateward() { "$GATEWARD" --config "$work/gateway.toml" "$@"; }
 
 export INFRACAST_HOST=http://127.0.0.1:$port INFRACAST_PASSWORD='correct horse battery'
-printf '%s' "$INFRACAST_PASSWORD" | gateward user add admin --role admin --tenant my-tenant=admin \
-    --email you@company.com --password-stdin --json >"$work/admin"
+printf '%s' "$INFRACAST_PASSWORD" |
+    gateward user add admin --role admin --email you@company.com --password-stdin --json >"$work/admin"
+printf '%s' "$INFRACAST_PASSWORD" |
+    gateward user add erin --tenant prod=admin --tenant staging=viewer --tenant dev=editor --password-stdin --json >"$work/erin"
 admin_id=$(at "$work/admin" id)
 
-gunicorn --bind "127.0.0.1:$upstream" --workers 1 --threads 4 --log-level error httpbin:app >"$work/httpbin.log" 2>&1 &
+# Without `dangerous` gunicorn itself drops names with underscores, and nothing would be seen of what the gateway let pass.
+gunicorn --header-map dangerous --bind "127.0.0.1:$upstream" --workers 1 --threads 4 --log-level error httpbin:app >"$work/httpbin.log" 2>&1 &
 pids+=($!)
 gateward serve >"$work/access.log" 2>"$work/gateward.log" &
 pids+=($!)
 until_true httpbin curl -sf "http://127.0.0.1:$upstream/anything"
 until_true gateward curl -sf "http://127.0.0.1:$admin/readyz"
+
+# lifetime MOMENT: seconds from now, to the nearest minute; no RFC 3339 in UTC and whole seconds, no lifetime
+lifetime() {
+    [[ $1 =~ ^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$ ]] || return 0
+    printf '%s' "$((($(date -d "$1" +%s) - $(date +%s) + 30) / 60 * 60))"
+}
 
 # ── Getting a Token ─────────────────────────────────────────────────────────
 curl -s -X POST "$INFRACAST_HOST/api/v1/auth/token" \
@@ -66,39 +78,46 @@ curl -s -X POST "$INFRACAST_HOST/api/v1/auth/token" \
 "password": "'"$INFRACAST_PASSWORD"'"
 }' >"$work/token"
 check 'login members' "$(at "$work/token" '?')" '["expires_at","refresh_token","token","user"]'
-check 'user members' "$(at "$work/token" user '?')" '["email","id","roles","tenants","username"]'
-check 'user id' "$(at "$work/token" user id)" "$admin_id"
-check 'user roles' "$(at "$work/token" user roles)" '["admin"]'
+check 'user' "$(at "$work/token" user)" \
+    '{"email":"you@company.com","id":"'"$admin_id"'","roles":["admin"],"username":"admin"}'
+check 'lifetime of a token' "$(lifetime "$(at "$work/token" expires_at)")" 3600
 TOKEN=$(at "$work/token" token)
 REFRESH=$(at "$work/token" refresh_token)
 
 # ── Using Tokens ────────────────────────────────────────────────────────────
-# identity FILE WHAT METHOD: the echo shows who called and no credential
+# identity FILE WHAT METHOD PERMISSIONS KEY-ID: the echo shows who called, and no credential
 identity() {
     check "$2: path" "$(at "$1" url)" "http://127.0.0.1:$port/anything/api/v1/tenants/my-tenant/nodes"
+    check "$2: no credential" "$(at "$1" headers Authorization)" absent
     check "$2: user id" "$(at "$1" headers X-Auth-User-Id)" "$admin_id"
     check "$2: user name" "$(at "$1" headers X-Auth-Username)" admin
     check "$2: email" "$(at "$1" headers X-Auth-Email)" you@company.com
     check "$2: roles" "$(at "$1" headers X-Auth-Roles)" admin
     check "$2: tenant" "$(at "$1" headers X-Auth-Tenant)" my-tenant
     check "$2: method" "$(at "$1" headers X-Auth-Method)" "$3"
-    check "$2: no credential" "$(at "$1" headers Authorization)" absent
+    check "$2: permissions" "$(at "$1" headers X-Auth-Permissions)" "$4"
+    check "$2: key" "$(at "$1" headers X-Auth-Key-Id)" "$5"
 }
-curl -s -H "Authorization: Bearer $TOKEN" -H 'X-Auth-User-Id: root' -H 'X_Auth_User_Id: root' -H 'X-Auth-Key-Id: forged' \
-    "$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes" >"$work/echo"
-identity "$work/echo" curl jwt
-check 'permissions' "$(at "$work/echo" headers X-Auth-Permissions)" 'admin:*'
-check 'no key' "$(at "$work/echo" headers X-Auth-Key-Id)" absent
+forged=(-H 'X-Auth-User-Id: root' -H 'X_Auth_User_Id: root' -H 'x-auth_user-id: root' -H 'X-Auth-Key-Id: root'
+    -H 'X_Auth_Permissions: root' -H 'X-Auth-Tenant: root')
+curl -s "${forged[@]}" "http://127.0.0.1:$upstream/anything" >"$work/echo"
+check 'the echo shows every forged header' "$(at "$work/echo" headers X-Auth-User-Id)" root,root,root
+
+curl -s -H "Authorization: Bearer $TOKEN" \
+"$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes" >"$work/echo"
+identity "$work/echo" curl jwt 'admin:*' absent
+curl -s -H "Authorization: Bearer $TOKEN" "${forged[@]}" "$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes" >"$work/echo"
+identity "$work/echo" forged jwt 'admin:*' absent
 
 python3 "$here/infracast.py" >"$work/python"
 check 'Python status' "$(at "$work/python" status)" 200
 at "$work/python" body >"$work/python.body"
-identity "$work/python.body" Python jwt
+identity "$work/python.body" Python jwt 'admin:*' absent
 
 node "$here/infracast.mjs" >"$work/node"
 check 'JavaScript status' "$(at "$work/node" status)" 200
 at "$work/node" body >"$work/node.body"
-identity "$work/node.body" JavaScript jwt
+identity "$work/node.body" JavaScript jwt 'admin:*' absent
 
 # ── Refreshing Tokens ───────────────────────────────────────────────────────
 curl -s -X POST "$INFRACAST_HOST/api/v1/auth/refresh" \
@@ -107,6 +126,7 @@ curl -s -X POST "$INFRACAST_HOST/api/v1/auth/refresh" \
 "refresh_token": "'"$REFRESH"'"
 }' >"$work/refresh"
 check 'refresh members' "$(at "$work/refresh" '?')" '["expires_at","token"]'
+check 'lifetime of a refreshed token' "$(lifetime "$(at "$work/refresh" expires_at)")" 3600
 ADMIN_TOKEN=$(at "$work/refresh" token)
 
 # ── API Keys ────────────────────────────────────────────────────────────────
@@ -121,24 +141,31 @@ status=$(curl -s -o "$work/key" -w '%{http_code}' -X POST "$INFRACAST_HOST/api/v
 }')
 check 'key status' "$status" 201
 check 'key members' "$(at "$work/key" '?')" '["created_at","expires_at","id","key","name"]'
+check 'key name' "$(at "$work/key" name)" ci-cd-integration
+check 'key made now' "$(lifetime "$(at "$work/key" created_at)")" 0
 check 'key expiry' "$(at "$work/key" expires_at)" 2999-03-16T00:00:00Z
 KEY=$(at "$work/key" key) KEY_ID=$(at "$work/key" id)
 check 'key prefix' "${KEY:0:8}" ic_live_
 
-curl -s -H "Authorization: Bearer $KEY" "$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes" >"$work/echo"
-identity "$work/echo" key api_key
-check 'key id' "$(at "$work/echo" headers X-Auth-Key-Id)" "$KEY_ID"
-check 'key permissions' "$(at "$work/echo" headers X-Auth-Permissions)" nodes:read,findings:read
+curl -s -H "Authorization: Bearer $KEY" \
+"$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes" >"$work/echo"
+identity "$work/echo" key api_key nodes:read,findings:read "$KEY_ID"
 
-# ask STATUS BODY WHAT CURL-ARGUMENTS...
+# ask STATUS BODY WHAT CURL-ARGUMENTS...: the body is JSON, or nothing at all
 ask() {
     local status=$1 body=$2 what=$3
     shift 3
     check "$what: status" "$(curl -s -o "$work/answer" -w '%{http_code}' "$@")" "$status"
-    check "$what: body" "$(cat "$work/answer")" "$body"
+    if [[ $body ]]; then
+        printf '%s' "$body" >"$work/expected"
+        check "$what: body" "$(at "$work/answer")" "$(at "$work/expected")"
+    else
+        check "$what: bytes" "$(wc -c <"$work/answer")" 0
+    fi
 }
-UNAUTHORIZED='{"error":{"code":"UNAUTHORIZED","message":"Invalid or expired token"}}'
-FORBIDDEN='{"error":{"code":"FORBIDDEN","message":"Insufficient permissions"}}'
+# As the document has them.
+UNAUTHORIZED='{"error": {"code": "UNAUTHORIZED", "message": "Invalid or expired token"}}'
+FORBIDDEN='{"error": {"code": "FORBIDDEN", "message": "Insufficient permissions"}}'
 nodes=$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes
 ask 401 "$UNAUTHORIZED" 'no token' "$nodes"
 ask 401 "$UNAUTHORIZED" 'a wrong token' -H 'Authorization: Bearer eyJhbGciOiJIUzI1NiIs...' "$nodes"
@@ -152,11 +179,47 @@ ask 400 '{"error":{"code":"BAD_REQUEST","message":"expires_at must be in the fut
     -d '{"name":"old","expires_at":"2025-03-16T00:00:00Z"}' "$INFRACAST_HOST/api/v1/api-keys"
 
 # ── IP Allowlisting ─────────────────────────────────────────────────────────
-curl -s -X POST "$INFRACAST_HOST/api/v1/api-keys" -H "Authorization: Bearer $ADMIN_TOKEN" -H 'Content-Type: application/json' -d '{
+# restricted NETWORKS: makes the key of the example, for these networks
+restricted() {
+    curl -s -X POST "$INFRACAST_HOST/api/v1/api-keys" \
+-H "Authorization: Bearer $ADMIN_TOKEN" \
+-H "Content-Type: application/json" \
+-d '{
 "name": "restricted-key",
-"allowed_ips": ["10.0.0.0/8", "192.168.1.100"]
+"allowed_ips": '"$1"'
 }' >"$work/restricted"
+}
+restricted '["10.0.0.0/8", "192.168.1.100"]'
+check 'a key without end' "$(at "$work/restricted" expires_at)" null
 ask 403 "$FORBIDDEN" 'a restricted key from elsewhere' -H "Authorization: Bearer $(at "$work/restricted" key)" "$nodes"
+restricted '["10.0.0.0/8", "127.0.0.1"]'
+check 'a restricted key from its own address' \
+    "$(curl -s -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $(at "$work/restricted" key)" "$nodes")" 200
+
+# ── Multi-Tenant Access ─────────────────────────────────────────────────────
+curl -s -X POST "$INFRACAST_HOST/api/v1/auth/token" -H 'Content-Type: application/json' \
+    -d '{"username":"erin","password":"'"$INFRACAST_PASSWORD"'"}' >"$work/token"
+check 'tenants' "$(at "$work/token" user tenants)" \
+    '[{"id":"prod","role":"admin"},{"id":"staging","role":"viewer"},{"id":"dev","role":"editor"}]'
+ERIN=$(at "$work/token" token)
+# may STATUS METHOD PATH: below the tenants
+may() {
+    check "erin: $2 $3" "$(curl -s -o "$work/answer" -w '%{http_code}' -X "$2" -H "Authorization: Bearer $ERIN" \
+        "$INFRACAST_HOST/api/v1/tenants/$3")" "$1"
+}
+may 200 POST prod/nodes
+check 'role in prod' "$(at "$work/answer" headers X-Auth-Tenant-Role)" admin
+may 200 GET staging/nodes
+check 'role in staging' "$(at "$work/answer" headers X-Auth-Tenant-Role)" viewer
+may 403 POST staging/nodes
+may 200 POST dev/nodes
+check 'role in dev' "$(at "$work/answer" headers X-Auth-Tenant-Role)" editor
+may 403 GET my-tenant/nodes
+# What the contract lists by no name: writing takes an editor.
+may 200 GET staging/settings
+may 403 POST staging/settings
+may 200 POST dev/settings
+ask 403 "$FORBIDDEN" 'keys are for administrators' -H "Authorization: Bearer $ERIN" "$INFRACAST_HOST/api/v1/api-keys"
 
 # ── Revoking ────────────────────────────────────────────────────────────────
 ask 204 '' 'revoke' -X DELETE -H "Authorization: Bearer $ADMIN_TOKEN" "$INFRACAST_HOST/api/v1/api-keys/$KEY_ID"
