@@ -30,6 +30,14 @@ impl Material<'_> {
         if all || (left.is_empty() && !spec.methods.is_empty()) {
             return;
         }
+        let general = routes.iter().find(|route| route.methods.is_empty() && route.pattern.shape() == shape);
+        if let Some(general) = general.filter(|_| !left.is_empty()) {
+            // Some methods of a route that takes all: what it demands holds for them too.
+            let mut route = Route { methods: left, ..general.clone() };
+            self.overlay(spec, &mut route, report);
+            routes.push(route);
+            return;
+        }
         let mut route = self.config_only(spec, report);
         route.methods = left;
         if route.tenant.is_none() && !spec.public {

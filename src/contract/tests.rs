@@ -241,6 +241,18 @@ fn an_overlay_covers_the_methods_that_it_names_also_those_that_the_contract_list
 }
 
 #[test]
+fn an_overlay_of_some_methods_keeps_what_the_route_of_all_methods_demands() {
+    let rest = "contract = \"native\"\n[[api.route]]\nname = \"w\"\npath = \"/**\"\nmethods = [\"POST\", \"PUT\"]\n\
+                accept = [\"api_key\"]\nallow_ips = [\"10.0.0.0/8\"]\n";
+    let (api, found) = build(&format!("{API}{rest}"), None);
+    assert_eq!(found, Vec::<String>::new());
+    let api = api.unwrap();
+    let named = api.routes.iter().find(|route| &*route.name == "w").unwrap();
+    assert_eq!((access(named).as_str(), named.methods.as_slice()), ("api_key [write] -", [Method::POST, Method::PUT].as_slice()));
+    assert_eq!(access(route(&api, None, "/**")), "jwt,api_key [write] -");
+}
+
+#[test]
 fn a_new_route_below_a_tenants_path_is_the_tenants() {
     let rest = |path: &str, more: &str| {
         let config = format!("[[api.route]]\nname = \"n\"\npath = \"{path}\"\naccept = [\"jwt\"]\n{more}");
