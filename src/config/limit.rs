@@ -18,8 +18,8 @@ section! {
         else_per: Vec<KeyPart> = Vec::new(),
         /// How many in how long, e.g. "600 per 1m".
         quota: Quota,
-        /// GCRA only: how many at once.
-        burst: u64 = 1,
+        /// GCRA only: how many at once; by default the quota.
+        burst: Option<u64> = None,
         /// How the quota is counted: evenly spread ("gcra"), over two weighted windows, or anew at each full window.
         algorithm: Algorithm = Algorithm::Gcra,
         /// "failures" gives back what a successful request spent.
@@ -44,8 +44,8 @@ impl Limit {
         if self.algorithm != Algorithm::Gcra {
             let why = format!("`burst` is for gcra; {} lets through the whole quota at once", self.algorithm.as_str());
             report.error(burst, why);
-        } else if self.burst == 0 || self.burst > u64::from(u32::MAX) {
-            report.error(burst, format!("`burst` is {}, expected 1 to {}", self.burst, u32::MAX));
+        } else if let Some(count) = self.burst.filter(|count| *count == 0 || *count > u64::from(u32::MAX)) {
+            report.error(burst, format!("`burst` is {count}, expected 1 to {}", u32::MAX));
         }
     }
 }

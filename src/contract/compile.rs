@@ -172,7 +172,7 @@ fn limits(api: &config::Api, file: &ContractFile, report: &mut Report) -> HashMa
         }
     }
     for spec in file.limit.iter().chain(&api.limits) {
-        let Ok(burst) = u32::try_from(spec.burst.max(1)) else {
+        let Ok(burst) = spec.burst.map_or(Ok(spec.quota.count), u32::try_from) else {
             report.error(spec.place, "`burst` is too large");
             continue;
         };

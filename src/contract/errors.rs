@@ -76,6 +76,10 @@ impl ErrorTable {
         let mut entries = HashMap::new();
         for (name, entry) in &section.when.0 {
             entry.message.check(&[Group::Error], report);
+            // Limits that count failures would take a refusal for a success.
+            if entry.status.is_some_and(|status| status.0.is_success()) {
+                report.error(entry.place, "an error's `status` is one from 400 to 599");
+            }
             if let Some(key) = parse_key(name, report)
                 && entries.insert(key, entry.clone()).is_some()
             {

@@ -8,7 +8,7 @@ use crate::config;
 use crate::config::report::Report;
 use crate::config::value::{PathPattern, Segment};
 use crate::contract::api::{Access, Route, Target};
-use crate::contract::routes::{Material, tenant_capture};
+use crate::contract::routes::Material;
 
 impl Material<'_> {
     /// Puts one `[[api.route]]` among the routes of the contract.
@@ -28,6 +28,14 @@ impl Material<'_> {
             self.overlay(spec, route, report);
         }
         if all || (left.is_empty() && !spec.methods.is_empty()) {
+            return;
+        }
+        let general = routes.iter().find(|route| route.methods.is_empty() && route.pattern.shape() == shape);
+        if let Some(general) = general.filter(|_| !left.is_empty()) {
+            // Some methods of a route that takes all: what it demands holds for them too.
+            let mut route = Route { methods: left, ..general.clone() };
+            self.overlay(spec, &mut route, report);
+            routes.push(route);
             return;
         }
         let mut route = self.config_only(spec, report);
@@ -64,8 +72,10 @@ impl Material<'_> {
             let why = format!("`{}` acts for a caller and cannot be public", endpoint.operation.as_str());
             report.error(report.at(spec.place, "public"), why);
         }
-        if let Some(tenant) = &spec.tenant {
-            route.tenant = tenant_capture(tenant, &route.pattern, report);
+        if let Some(name) = spec.tenant_capture() {
+            // The contract may call the same segment otherwise.
+            let at = spec.path.value.segments.iter().position(|segment| segment.name() == Some(name));
+            route.tenant = at.and_then(|at| route.pattern.segments.get(at)?.name()).map(Into::into);
         }
         if !spec.limits.is_empty() {
             route.limits = self.limits_of(&spec.limits, report);

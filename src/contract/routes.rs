@@ -78,6 +78,12 @@ impl Material<'_> {
         if operation.needs_caller() && spec.public {
             report.error(spec.place, format!("`{}` acts for a caller and cannot be public", operation.as_str()));
         }
+        if !spec.answer.status.0.is_success() {
+            report.error(
+                spec.answer.place,
+                "an answer's `status` is one from 200 to 299; what goes wrong is said in [errors.when]",
+            );
+        }
         let mut answer = spec.answer.json.clone();
         if let Some(template) = &mut answer {
             (self.resolve)(template, report);
@@ -352,7 +358,7 @@ impl<'a> Wish<'a> {
     }
 }
 
-pub(super) fn tenant_capture(tenant: &Located<String>, pattern: &PathPattern, report: &mut Report) -> Option<Arc<str>> {
+fn tenant_capture(tenant: &Located<String>, pattern: &PathPattern, report: &mut Report) -> Option<Arc<str>> {
     let name = tenant.value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(&tenant.value);
     match pattern.captures().find(|capture| *capture == name) {
         Some(capture) => Some(capture.into()),

@@ -222,6 +222,7 @@ fn an_overlay_replaces_the_members_that_it_names_and_no_others() {
         "jwt [read] viewer api_key: [admin] -"
     );
     assert_eq!(access(&overlay("public = true\n")), "public");
+    assert_eq!(access(&overlay("accept = [\"jwt\"]\ntenant = \"{t}\"\n")), "jwt [write] - api_key: [admin] -");
 }
 
 #[test]
@@ -237,6 +238,18 @@ fn an_overlay_covers_the_methods_that_it_names_also_those_that_the_contract_list
     let api = own(&contract(), &rest(""));
     assert_eq!(access(route(&api, Some(Method::POST), "/api/t/{tenant}/nodes")), "jwt [admin] - api_key: [admin] -");
     assert_eq!(access(route(&api, None, "/api/t/{t}/nodes")), "jwt [admin] -");
+}
+
+#[test]
+fn an_overlay_of_some_methods_keeps_what_the_route_of_all_methods_demands() {
+    let rest = "contract = \"native\"\n[[api.route]]\nname = \"w\"\npath = \"/**\"\nmethods = [\"POST\", \"PUT\"]\n\
+                accept = [\"api_key\"]\nallow_ips = [\"10.0.0.0/8\"]\n";
+    let (api, found) = build(&format!("{API}{rest}"), None);
+    assert_eq!(found, Vec::<String>::new());
+    let api = api.unwrap();
+    let named = api.routes.iter().find(|route| &*route.name == "w").unwrap();
+    assert_eq!((access(named).as_str(), named.methods.as_slice()), ("api_key [write] -", [Method::POST, Method::PUT].as_slice()));
+    assert_eq!(access(route(&api, None, "/**")), "jwt,api_key [write] -");
 }
 
 #[test]
@@ -268,4 +281,12 @@ fn by_kind_adds_to_what_all_kinds_must_have() {
     assert_eq!(by_kind.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [CredentialKind::ApiKey]);
     let unknown = contract().replace("by_kind = { api_key", "by_kind = { apikey");
     assert!(words(&unknown).contains(&"unknown kind of credential `apikey`".to_owned()), "{:?}", words(&unknown));
+}
+
+#[test]
+fn refusals_are_errors_and_answers_are_none() {
+    let text = contract().replace("not_found = { code", "not_found = { status = 200, code");
+    assert_eq!(words(&text), ["an error's `status` is one from 400 to 599"]);
+    let text = contract().replace("status = 201", "status = 400");
+    assert_eq!(words(&text), ["an answer's `status` is one from 200 to 299; what goes wrong is said in [errors.when]"]);
 }

@@ -12,7 +12,7 @@ use crate::observe::AuditAction;
 use crate::password::Verdict;
 use crate::random;
 use crate::rejection::{Denial, Rejection};
-use crate::store::{Change, Session};
+use crate::store::{Change, LoginRecord, Session};
 
 /// Longest password, in bytes: hashing time must not grow with what a stranger sends.
 const MAX_PASSWORD_BYTES: usize = 1024;
@@ -25,9 +25,12 @@ impl Issuer {
             let field = endpoint.fields.name_of(Input::LoginPassword).unwrap_or_default().to_owned();
             return Err(Denial::FieldInvalid { field, reason: format!("is longer than {MAX_PASSWORD_BYTES} bytes") }.into());
         }
-        // Counted before the hash: a hundred tries at once are a hundred tries.
-        let attempts = self.spend_attempts(name, call)?;
-        let account = self.check_password(name, password, call).await?;
+        let record = self.store.login_record(&self.api.facts.realm, name).await?;
+        // By the account where there is one, so that its name and its email are not two counters; and before the hash: a
+        // hundred tries at once are a hundred tries.
+        let counted = record.as_ref().map_or_else(|| canonical_login(name), |record| record.account.id.to_string());
+        let attempts = self.spend_attempts(&counted, call)?;
+        let account = self.check_password(record, password, call).await?;
         let outcome = self.open_session(account.clone(), call).await?;
         self.check_still_valid(name, &account).await?;
         let refunded = attempts.iter().filter(|spent| spent.counted.counts_failures_only());
@@ -35,14 +38,13 @@ impl Issuer {
         Ok(outcome)
     }
 
-    fn spend_attempts(&self, name: &str, call: &Call) -> Result<Vec<Spent>, Rejection> {
-        let account = canonical_login(name);
+    fn spend_attempts(&self, account: &str, call: &Call) -> Result<Vec<Spent>, Rejection> {
         let subject = Subject {
             realm: &self.api.facts.realm,
             route: &call.route,
             client_ip: call.client,
             headers: &call.headers,
-            account: Some(&account),
+            account: Some(account),
             key: None,
             tenant: None,
         };
@@ -53,8 +55,12 @@ impl Issuer {
         Ok(spent)
     }
 
-    async fn check_password(&self, name: &str, password: Secret, call: &Call) -> Result<Arc<Account>, Rejection> {
-        let record = self.store.login_record(&self.api.facts.realm, name).await?;
+    async fn check_password(
+        &self,
+        record: Option<LoginRecord>,
+        password: Secret,
+        call: &Call,
+    ) -> Result<Arc<Account>, Rejection> {
         let active = record.as_ref().filter(|record| record.account.is_active());
         let stored = active.and_then(|record| record.password.clone());
         let verdict = self.passwords.verify(password.clone(), stored).await?;
@@ -123,5 +129,125 @@ impl Issuer {
             session: Some(id),
             ..Outcome::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::clock::{self, Timestamp};
+    use crate::config::report::Report;
+    use crate::config::value::Quota;
+    use crate::config::{Algorithm, Count, KeyPart, Mode, parse};
+    use crate::contract::{Limit, Operation, Surroundings, compile};
+    use crate::identity::{AccountId, Status};
+    use crate::limiter::{Counted, Limiter, Memory};
+    use crate::password::Passwords;
+    use crate::store::{Store, StoreOptions};
+    use crate::token::{KeyFormat, SigningKey};
+
+    async fn issuer(folder: &Path) -> Issuer {
+        let config = "[[api]]\nupstream = \"http://127.0.0.1:9000\"\ncontract = \"native\"\n";
+        let (mut report, environment) = (Report::default(), |_: &str| None);
+        let loaded = parse(config, Path::new("gateway.toml"), &environment, &mut report).unwrap();
+        let around = Surroundings { folder, environment: &environment };
+        let api = Arc::new(compile(&loaded.config.apis[0], &around, &mut report).unwrap());
+        let options = StoreOptions {
+            url: "sqlite:gateward.db".to_owned(),
+            folder: folder.to_owned(),
+            encryption_key_file: "gateward.key".into(),
+        };
+        let algorithm = api.tokens.algorithm;
+        Issuer {
+            store: Store::open(options, Handle::current()).await.unwrap(),
+            passwords: Arc::new(Passwords::start(1, 4)),
+            signing: Arc::new(SigningKey::load(algorithm, &SigningKey::generate(algorithm)).unwrap()),
+            keys: KeyFormat { prefix: "gw_live_".to_owned(), also: Vec::new() },
+            limiter: Arc::new(Limiter::Memory(Memory::new(1000))),
+            api,
+        }
+    }
+
+    async fn add(issuer: &Issuer, id: &str, username: &str, email: &str) {
+        let account = Account {
+            id: AccountId::new(id),
+            realm: issuer.api.facts.realm.clone(),
+            username: username.to_owned(),
+            email: Some(email.to_owned()),
+            display_name: None,
+            status: Status::Active,
+            roles: Vec::new(),
+            tenants: Vec::new(),
+            attributes: BTreeMap::new(),
+            created_at: Timestamp::default(),
+            sessions_valid_from: Timestamp::default(),
+        };
+        let password = issuer.passwords.hash(Secret::new("correct horse")).await.unwrap();
+        issuer.store.write(Change::AddAccount { account, password: Some(password) }, None).await.unwrap();
+    }
+
+    fn failures(count: u32) -> Arc<Counted> {
+        let limit = Limit {
+            name: "failures".into(),
+            per: vec![KeyPart::Account],
+            else_per: Vec::new(),
+            quota: Quota { count, window: Duration::from_secs(3600) },
+            burst: 1,
+            algorithm: Algorithm::FixedWindow,
+            count: Count::Failures,
+            mode: Mode::Enforce,
+        };
+        Arc::new(Counted::new("native", Arc::new(limit)))
+    }
+
+    async fn log_in(issuer: &Issuer, limit: &Arc<Counted>, name: &str, password: &str) -> String {
+        let (_, endpoint) = issuer.api.endpoint(Operation::Login).unwrap();
+        let body = serde_json::json!({ "username": name, "password": password }).to_string();
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", "application/json".parse().unwrap());
+        let call = Call {
+            principal: None,
+            captures: Vec::new(),
+            query: None,
+            headers,
+            body: Bytes::from(body),
+            client: "192.0.2.1".parse().unwrap(),
+            now: clock::now(),
+            request_id: "r".to_owned(),
+            route: "login".into(),
+            attempts: vec![limit.clone()],
+        };
+        let answered = issuer.answer(endpoint, call).await;
+        answered.map_or_else(|rejection| rejection.code().to_owned(), |response| response.status().as_u16().to_string())
+    }
+
+    /// I2: however the account is named, its failures are counted in one place, and those of others in another.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_names_of_one_account_share_a_counter() {
+        let folder = tempfile::tempdir().unwrap();
+        let issuer = issuer(folder.path()).await;
+        add(&issuer, "u1", "bob", "bob@example.com").await;
+        add(&issuer, "u2", "eve", "eve@example.com").await;
+        let limit = failures(3);
+        for (name, password, expected) in [
+            ("bob", "wrong", "login_password"),
+            (" BOB@example.com", "wrong", "login_password"),
+            ("Bob", "correct horse", "200"),
+            ("bob@EXAMPLE.com", "wrong", "login_password"),
+            ("bob", "correct horse", "over_limit"),
+            ("bob@example.com", "correct horse", "over_limit"),
+            ("eve@example.com", "correct horse", "200"),
+            ("nobody", "wrong", "login_unknown"),
+        ] {
+            assert_eq!(log_in(&issuer, &limit, name, password).await, expected, "{name} {password}");
+        }
     }
 }

@@ -58,10 +58,12 @@ impl Settings {
         // The timeouts are ours (timed_io.rs says why), so hyper needs no timer. A client that closes its half has gone.
         // A copy of a small body costs less than a vectored write.
         http.header_read_timeout(None).half_close(false).title_case_headers(false).auto_date_header(true).writev(false);
-        // Also what hyper buffers of a body in either direction.
-        http.max_header_size(header_bytes).max_buf_size(header_bytes.max(LEAST_BUFFER));
+        // hyper answers a head above its limits itself, without log line and in nobody's shape. Its limits are therefore
+        // wider than ours, which the handler judges; what is above both is a bare 431.
+        let wide = header_bytes.saturating_mul(2);
+        http.max_header_size(wide).max_buf_size(wide.max(LEAST_BUFFER));
         // With the default hyper keeps the fields on the stack; any other number is a heap allocation for every request.
-        if limits.headers != HYPER_HEADERS {
+        if limits.headers > HYPER_HEADERS {
             http.max_headers(usize::try_from(limits.headers).unwrap_or(usize::MAX));
         }
         Self {

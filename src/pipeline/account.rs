@@ -52,9 +52,6 @@ impl Account {
     pub fn close(mut self, response: Response<Body>, verdict: Verdict, rejection: Option<&Rejection>) -> Response<Body> {
         self.closed = true;
         let line = self.line(response.status().as_u16(), verdict, rejection);
-        if rejection.is_some() {
-            self.books.refusals.remember(&line.record);
-        }
         let (parts, body) = response.into_parts();
         Response::from_parts(parts, body.when_done(move |done| line.write(done.bytes)))
     }
@@ -107,7 +104,6 @@ impl Drop for Account {
         if std::thread::panicking() {
             let defect = Rejection::from(Failure::Internal { detail: "a stage panicked".to_owned() });
             let line = self.line(500, Verdict::Failed, Some(&defect));
-            self.books.refusals.remember(&line.record);
             line.write(0);
         } else {
             self.line(0, Verdict::Failed, None).write(0);
@@ -120,6 +116,9 @@ impl Line {
         self.record.duration_us = clock::now().tick.since(self.started);
         self.record.bytes_out = bytes_out;
         self.record.bytes_in = self.received.as_ref().map_or(0, Meter::bytes);
+        if self.record.reason.is_some() {
+            self.books.refusals.remember(&self.record);
+        }
         self.metrics.record(self.record.status, self.record.reason, self.record.duration_us);
         self.books.log.write(&self.record);
         self.books.in_flight.fetch_sub(1, Ordering::Relaxed);

@@ -29,3 +29,38 @@ fn judge(route: &Route, exchange: &Exchange) -> Result<(), Denial> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::fixture::{api, exchange, route};
+
+    #[expect(clippy::fn_params_excessive_bools, reason = "a test's own table of cases")]
+    fn checked(lists: &str, client: &str, unclear: bool) -> Result<(), &'static str> {
+        let api = api(&format!("[[api.route]]\nname = \"r\"\npath = \"/r\"\naccept = [\"jwt\"]\n{lists}"));
+        let mut exchange = exchange(client, &[]);
+        exchange.client_is_unclear = unclear;
+        check(route(&api, "r"), &mut exchange).map_err(|denial| denial.code())
+    }
+
+    #[test]
+    fn deny_beats_allow_and_mapped_addresses_are_judged_as_ipv4() {
+        let both = "allow_ips = [\"10.0.0.0/8\"]\ndeny_ips = [\"10.1.0.0/16\"]\n";
+        for (client, expected) in [
+            ("10.2.0.1", Ok(())),
+            ("10.1.0.1", Err("address_denied")),
+            ("::ffff:10.1.0.1", Err("address_denied")),
+            ("192.0.2.1", Err("address_not_allowed")),
+        ] {
+            assert_eq!(checked(both, client, false), expected, "{client}");
+        }
+    }
+
+    /// M1: an address that nobody could read skips no rule.
+    #[test]
+    fn an_unclear_address_passes_no_list() {
+        assert_eq!(checked("allow_ips = [\"10.0.0.0/8\"]\n", "10.0.0.1", true), Err("address_not_allowed"));
+        assert_eq!(checked("deny_ips = [\"10.0.0.0/8\"]\n", "192.0.2.1", true), Err("address_denied"));
+        assert_eq!(checked("", "192.0.2.1", true), Ok(()));
+    }
+}

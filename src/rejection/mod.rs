@@ -8,6 +8,7 @@ mod class;
 mod denial;
 mod failure;
 mod stage;
+mod table;
 
 pub use class::Class;
 pub use denial::Denial;

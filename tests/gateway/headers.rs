@@ -141,6 +141,19 @@ fn oversized_heads_are_refused_in_the_apis_shape() {
     assert_eq!(answer.body, r#"{"error":{"code":"URI_TOO_LONG","message":"The request target is too long"}}"#);
     assert_eq!(gateway.get("/health", &[]).status, 200);
     assert_eq!(upstream.count(), 1);
+    let small = Gateway::start_with(
+        "limits = { headers = 20, header_bytes = \"8KiB\", uri_bytes = \"4KiB\" }",
+        &format!("[[api]]\nupstream = \"{}\"\ncontract = \"infracast\"\n", upstream.url()),
+    );
+    let many: Vec<String> = (0..20).map(|number| format!("X-{number}: a")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for (headers, reason) in [(many.as_slice(), "too_many_headers"), (&[&format!("X: {}", "a".repeat(9000))], "head_too_large")] {
+        let answer = small.get("/health", headers);
+        assert_eq!((answer.status, small.why(&answer)), (431, format!("refused listener {reason}")));
+        assert_eq!(answer.body, r#"{"error":{"code":"HEADERS_TOO_LARGE","message":"The request headers are too large"}}"#);
+    }
+    assert_eq!(small.get("/health", &many[1..]).status, 200);
+    assert_eq!(upstream.count(), 2);
 }
 
 /// B8, O1: neither password, token, key nor refresh token is ever written anywhere.
