@@ -37,10 +37,15 @@ impl Answer {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).unwrap();
+        Self::try_connect(address).unwrap()
+    }
+
+    /// `None` where nobody listens, any more or yet.
+    pub fn try_connect(address: SocketAddr) -> Option<Self> {
+        let socket = TcpStream::connect(address).ok()?;
         socket.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
         socket.set_nodelay(true).unwrap();
-        Self { socket, asked_head: false }
+        Some(Self { socket, asked_head: false })
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
