@@ -53,7 +53,7 @@ pub struct Kind {
 /// One way through the gateway.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Unique within the API; the label of logs and metrics.
+    /// The label of logs and metrics. Routes of one `[[api.route]]` share it.
     pub name: Arc<str>,
     /// Empty = all methods.
     pub methods: Vec<Method>,
@@ -164,6 +164,9 @@ pub struct KeyPrefix {
 #[derive(Clone, Debug)]
 pub struct IdentityHeaders {
     pub headers: Vec<(HeaderName, Placeholder)>,
+    /// What no client may send: those above, and those of the contract that the operator replaced by them, which the
+    /// upstream may still believe.
+    pub reserved: Vec<HeaderName>,
 }
 
 impl Api {

@@ -14,6 +14,7 @@ use crate::config::value::{HostPattern, refuse_zero};
 use crate::config::{EndpointChoice, OptionValue, check_identity_header};
 use crate::contract::api::{Api, Carrier, IdentityHeaders, Ids, KeyPrefix, Kind, Limit, Tokens};
 use crate::contract::builtin;
+use crate::contract::check;
 use crate::contract::errors::ErrorTable;
 use crate::contract::facts::{ApiFacts, Facts};
 use crate::contract::file::{ContractFile, Random};
@@ -43,6 +44,9 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
     file.errors.when.0.iter_mut().for_each(|(_, entry)| resolve(&mut entry.message, report));
     resolve(&mut file.token.access.claims, report);
     resolve(&mut file.token.api_key.prefix, report);
+    let vocabulary = vocabulary(&file, report);
+    check::file(&file, report);
+    check::scopes(&file, api, &vocabulary, report);
     let errors = ErrorTable::compile(&file.errors, report);
     let limits = limits(api, &file, report);
     check_endpoint_choice(api, report);
@@ -70,7 +74,7 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
         carriers: carriers(api, &file, report),
         kinds: kinds(&file, report),
         routes,
-        vocabulary: vocabulary(&file, report),
+        vocabulary,
         errors: errors?,
         ids: Ids { account: file.ids.account.clone(), session: file.ids.session.clone(), api_key: file.ids.api_key.clone() },
         tokens: tokens?,
@@ -326,7 +330,9 @@ fn identity(api: &config::Api, file: &ContractFile, report: &mut Report) -> Iden
             }
         }
     }
-    IdentityHeaders { headers }
+    let contracts = file.identity.headers.0.iter().filter_map(|(name, _)| HeaderName::try_from(name.value.as_str()).ok());
+    let reserved = headers.iter().map(|(name, _)| name.clone()).chain(contracts).collect();
+    IdentityHeaders { headers, reserved }
 }
 
 fn local_headers(file: &ContractFile, report: &mut Report) -> HeaderMap {

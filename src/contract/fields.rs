@@ -1,5 +1,6 @@
 //! The body that an endpoint reads: a JSON object with typed members, checked before the operation sees it.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use regex_lite::Regex;
@@ -107,8 +108,16 @@ impl Inputs {
 impl Fields {
     /// Checks the rules against what the operation takes.
     pub fn compile(operation: Operation, named: &Named<FieldRule>, unknown: UnknownFields, report: &mut Report) -> Self {
+        let mut fed = HashSet::new();
         for (name, rule) in &named.0 {
             let Some(is) = &rule.is else { continue };
+            if !fed.insert(is.value) {
+                report.error(is.place, format!("two members are `{}`", is.value.as_str()));
+            }
+            if operation.required().contains(&is.value) && !rule.required && rule.default.is_none() {
+                let why = format!("`{}` cannot do without `{}`", operation.as_str(), is.value.as_str());
+                report.error_with_help(is.place, why, "write `required = true`");
+            }
             if !operation.inputs().contains(&is.value) {
                 let allowed = operation.inputs().iter().map(|input| input.as_str());
                 report.unknown(is.place, "input of this operation", is.value.as_str(), allowed);

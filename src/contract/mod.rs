@@ -3,6 +3,7 @@
 
 mod api;
 mod builtin;
+mod check;
 mod compile;
 mod errors;
 mod facts;

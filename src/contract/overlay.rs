@@ -8,6 +8,7 @@ use crate::config;
 use crate::config::report::Report;
 use crate::config::value::{PathPattern, Segment};
 use crate::contract::api::{Access, Route, Target};
+use crate::contract::check;
 use crate::contract::routes::Material;
 
 impl Material<'_> {
@@ -30,20 +31,21 @@ impl Material<'_> {
         if all || (left.is_empty() && !spec.methods.is_empty()) {
             return;
         }
-        let general = routes.iter().find(|route| route.methods.is_empty() && route.pattern.shape() == shape);
-        if let Some(general) = general.filter(|_| !left.is_empty()) {
-            // Some methods of a route that takes all: what it demands holds for them too.
-            let mut route = Route { methods: left, ..general.clone() };
-            self.overlay(spec, &mut route, report);
-            routes.push(route);
-            return;
-        }
-        let mut route = self.config_only(spec, report);
+        let for_all = routes.iter().find(|route| route.pattern.shape() == shape && route.methods.is_empty()).cloned();
+        let mut route = match for_all {
+            // Some of the methods of a route that takes all of them: what it demands holds for these too.
+            Some(mut route) => {
+                self.overlay(spec, &mut route, report);
+                route
+            }
+            None => self.config_only(spec, report),
+        };
         route.methods = left;
         if route.tenant.is_none() && !spec.public {
             route.tenant = routes.iter().find_map(|known| tenant_of(known, &route.pattern));
         }
         Self::settings(spec, &mut route);
+        self.check(spec, &route, report);
         routes.push(route);
     }
 
@@ -81,6 +83,15 @@ impl Material<'_> {
             route.limits = self.limits_of(&spec.limits, report);
         }
         Self::settings(spec, route);
+        self.check(spec, route, report);
+    }
+
+    fn check(&self, spec: &config::Route, route: &Route, report: &mut Report) {
+        // A route for everything is told so with its own section.
+        if !spec.path.value.is_everything() {
+            check::opens_no_prefix(route, &self.file.prefixes, spec.path.place, report);
+        }
+        check::limits_are_spent(route, report.at(spec.place, "limits"), report);
     }
 
     fn settings(spec: &config::Route, route: &mut Route) {

@@ -11,6 +11,7 @@ use crate::config::report::{Located, Place, Report};
 use crate::config::value::PathPattern;
 use crate::config::{CredentialHandling, EndpointChoice, Outside};
 use crate::contract::api::{Access, Demand, Endpoint, Limit, Page, Route, Target};
+use crate::contract::check;
 use crate::contract::fields::Fields;
 use crate::contract::file::{ContractFile, EndpointSpec, KindDemand, MethodPath, RouteSpec, RuleSpec, Unmapped};
 use crate::contract::operation::Operation;
@@ -118,6 +119,7 @@ impl Material<'_> {
             let mut route = self.route(&on.value, &wish, None, &[], report);
             route.target = Target::Local(endpoint.clone());
             route.max_body = Some(endpoint.max_body);
+            check::limits_are_spent(&route, spec.place, report);
             routes.push(route);
         }
     }
@@ -143,7 +145,10 @@ impl Material<'_> {
             report.error(spec.place, "beside `under`, who may do what is said in each of the `rules`");
         }
         for on in &spec.on.0 {
-            routes.push(self.route(&on.value, &wish, spec.tenant.as_ref(), &by_kind, report));
+            let route = self.route(&on.value, &wish, spec.tenant.as_ref(), &by_kind, report);
+            check::opens_no_prefix(&route, &self.file.prefixes, on.place, report);
+            check::limits_are_spent(&route, spec.place, report);
+            routes.push(route);
         }
         if let Some(under) = &spec.under {
             spec.rules.iter().for_each(|rule| self.rule(rule, under, spec.tenant.as_ref(), routes, report));
@@ -171,8 +176,12 @@ impl Material<'_> {
         for on in &rule.on.0 {
             match under.value.join(&on.value.pattern) {
                 Ok(pattern) => {
+                    let place = on.place;
                     let on = MethodPath { method: on.value.method.clone(), pattern };
-                    routes.push(self.route(&on, &wish, tenant, &by_kind, report));
+                    let route = self.route(&on, &wish, tenant, &by_kind, report);
+                    check::opens_no_prefix(&route, &self.file.prefixes, place, report);
+                    check::limits_are_spent(&route, rule.place, report);
+                    routes.push(route);
                 }
                 Err(why) => report.error(on.place, why),
             }
@@ -215,7 +224,8 @@ impl Material<'_> {
         self.access(&Wish::of(spec), &[], report)
     }
 
-    /// Below each prefix whatever no route lists, and outside all prefixes whatever the operator lets through.
+    /// Below each prefix whatever no route lists, and outside all prefixes whatever the operator lets through. Below a
+    /// path that names a tenant, who does not belong to that tenant stays out of what is not listed too.
     fn rest_of_prefixes(&self, routes: &mut Vec<Route>, report: &mut Report) {
         let known =
             |kinds: Vec<CredentialKind>| Access::Known { kinds, demand: Demand::default(), by_kind: Vec::new(), unmapped: true };
@@ -228,18 +238,26 @@ impl Material<'_> {
         if self.file.prefixes.is_empty() {
             report.error(self.file.contract.place, "`prefixes` is empty: `[\"/\"]` is the whole host");
         }
+        for spec in &self.file.route {
+            let (Some(under), Some(tenant)) = (&spec.under, &spec.tenant) else { continue };
+            // What is wrong with either was reported with the rules.
+            if let Ok(pattern) = under.value.join(&PathPattern::everything()) {
+                let tenant = tenant_capture(tenant, &under.value, &mut Report::default());
+                self.rest(pattern, "unmapped", access.clone(), tenant, routes);
+            }
+        }
         for prefix in &self.file.prefixes {
             match prefix.value.join(&PathPattern::everything()) {
-                Ok(pattern) => self.rest(pattern, "unmapped", access.clone(), routes),
+                Ok(pattern) => self.rest(pattern, "unmapped", access.clone(), None, routes),
                 Err(_) => report.error(prefix.place, format!("the prefix `{}` ends in `**` already", prefix.value)),
             }
         }
         if self.api.outside == Outside::Public {
-            self.rest(PathPattern::everything(), "outside", Access::Public, routes);
+            self.rest(PathPattern::everything(), "outside", Access::Public, None, routes);
         }
     }
 
-    fn rest(&self, pattern: PathPattern, name: &str, access: Access, routes: &mut Vec<Route>) {
+    fn rest(&self, pattern: PathPattern, name: &str, access: Access, tenant: Option<Arc<str>>, routes: &mut Vec<Route>) {
         // A route that takes every method of the same paths already says all there is to say.
         if routes.iter().any(|route| route.methods.is_empty() && route.pattern.shape() == pattern.shape()) {
             return;
@@ -249,7 +267,7 @@ impl Material<'_> {
             methods: Vec::new(),
             pattern,
             access,
-            tenant: None,
+            tenant,
             allow_ips: Networks::default(),
             deny_ips: Networks::default(),
             limits: Vec::new(),

@@ -290,3 +290,96 @@ fn refusals_are_errors_and_answers_are_none() {
     let text = contract().replace("status = 201", "status = 400");
     assert_eq!(words(&text), ["an answer's `status` is one from 200 to 299; what goes wrong is said in [errors.when]"]);
 }
+
+#[test]
+fn what_opens_a_prefix_or_never_works_is_refused() {
+    for (part, other, told) in [
+        ("order = [\"bearer\", \"header X-API-Key\"]", "order = []", "`order` is empty: no credential would ever be found"),
+        ("username = \"{account.username}\",", "iss = \"{account.username}\",", "the gateway itself writes the claim `iss`"),
+        ("answer.status = 204", "answer = { status = 204, json = {} }", "an answer of status 204 has no body"),
+        (
+            "on = \"/api/admin/**\"\nscopes = [\"admin\"]",
+            "on = \"/api/**\"\npublic = true",
+            "`/api/**` lets everybody do everything",
+        ),
+        ("on = \"/api/admin/**\"\nscopes = [\"admin\"]", "on = \"/**\"\npublic = true", "`/**` lets everybody do everything"),
+        ("on = \"/api/admin/**\"\nscopes = [\"admin\"]", "on = \"/api/admin/**\"\nscopes = [\"admn\"]", "unknown scope `admn`"),
+        ("{ api_key = { scopes = [\"admin\"] } }", "{ api_key = { scopes = [\"admn\"] } }", "unknown scope `admn`"),
+        ("by_kind = { api_key", "accept = [\"jwt\"], by_kind = { api_key", "`accept` does not take the kind `api_key`"),
+        ("is = \"login.password\" }", "is = \"login.name\" }", "two members are `login.name`"),
+        ("required = true, is = \"login.password\"", "is = \"login.password\"", "`login` cannot do without `login.password`"),
+    ] {
+        assert!(contract().contains(part), "{part}");
+        let found = words(&contract().replace(part, other));
+        assert!(found.iter().any(|message| message == told), "{told}: {found:#?}");
+    }
+}
+
+/// Closed to whoever is not known is not closed: each would see and end the keys of all.
+#[test]
+fn endpoints_that_reach_the_keys_of_every_account_say_who_may() {
+    for (on, operation) in [("GET /auth/keys", "keys.list"), ("DELETE /auth/keys/{id}", "keys.revoke")] {
+        let part = format!("on = \"{on}\"\nscopes = [\"admin\"]");
+        assert!(contract().contains(&part));
+        let text = contract().replace(&part, &format!("on = \"{on}\""));
+        assert_eq!(words(&text), [format!("`{operation}` reaches the keys of every account")]);
+        own(&contract().replace(&part, &format!("on = \"{on}\"\nrole = \"admin\"")), "");
+    }
+}
+
+/// Else whoever has a session would reach what no rule lists below the tenants of others.
+#[test]
+fn what_no_rule_lists_below_a_tenants_path_is_the_tenants_too() {
+    let text = contract().replace("unmapped = \"deny\"", "unmapped = \"sessions\"");
+    let listed = text.replace(",\n{ on = \"/**\", role = \"editor\" } ]", " ]");
+    assert_ne!(text, listed);
+    let api = own(&listed, "outside = \"public\"\n");
+    let rest = route(&api, None, "/api/t/{tenant}/**");
+    assert_eq!((access(rest).as_str(), rest.tenant.as_deref()), ("jwt [] - unmapped", Some("tenant")));
+    assert_eq!(route(&api, None, "/api/**").tenant, None);
+    assert_eq!(access(route(&own(&text, ""), None, "/api/t/{tenant}/**")), "jwt,api_key [] editor", "a rule is stronger");
+}
+
+/// The narrower route wins: had it forgotten what the wider one demands, it would let in whoever has a session.
+#[test]
+fn some_methods_of_a_route_for_all_keep_its_demands() {
+    let rest =
+        "[[api.route]]\nname = \"n\"\npath = \"/api/admin/**\"\nmethods = [\"GET\"]\naccept = [\"jwt\"]\nmax_body = \"1KiB\"\n";
+    let api = own(&contract(), rest);
+    let narrowed = route(&api, Some(Method::GET), "/api/admin/**");
+    assert_eq!((access(narrowed).as_str(), narrowed.max_body), ("jwt [admin] -", Some(1024)));
+    let whole = route(&api, None, "/api/admin/**");
+    assert_eq!((access(whole).as_str(), whole.max_body), ("jwt,api_key [admin] -", None));
+}
+
+#[test]
+fn no_prefix_is_opened_as_a_whole_and_no_scope_is_asked_for_that_nobody_can_hold() {
+    let route = |members: &str| {
+        let config = format!("{API}contract = \"own.toml\"\n[[api.route]]\nname = \"n\"\n{members}");
+        build(&config, Some(&contract())).1
+    };
+    assert_eq!(route("path = \"/api/{**rest}\"\npublic = true\n"), ["6: `/api/{**rest}` lets everybody do everything"]);
+    assert_eq!(route("path = \"/api/x\"\naccept = [\"jwt\"]\nscopes = [\"raed\"]\n"), ["4: unknown scope `raed`"]);
+    assert_eq!(route("path = \"/api/open/**\"\npublic = true\n"), Vec::<String>::new());
+}
+
+#[test]
+fn a_limit_that_would_never_be_spent_is_refused() {
+    for (per, more, refused) in [
+        ("per = [\"account\"]", "public = true", true),
+        ("per = [\"account\"]\nelse_per = [\"client_ip\"]", "public = true", false),
+        ("per = [\"account\"]", "accept = [\"jwt\"]", false),
+        ("per = [\"key\"]", "accept = [\"jwt\"]", true),
+        ("per = [\"key\"]", "accept = [\"jwt\", \"api_key\"]", false),
+        ("per = [\"tenant\"]", "accept = [\"jwt\"]", true),
+        ("per = [\"tenant\"]\nelse_per = [\"tenant\"]", "accept = [\"jwt\"]", true),
+    ] {
+        let config = format!(
+            "{API}contract = \"own.toml\"\n[[api.route]]\nname = \"n\"\npath = \"/api/x\"\n{more}\nlimits = [\"l\"]\n\
+             [[api.limit]]\nname = \"l\"\nquota = \"1 per 1m\"\n{per}\n"
+        );
+        let expected: &[&str] =
+            if refused { &["8: the limit `l` counts by what `/api/x` never knows: it would not be spent"] } else { &[] };
+        assert_eq!(build(&config, Some(&contract())).1, expected, "{per} {more}");
+    }
+}

@@ -138,9 +138,11 @@ impl Counted {
 }
 
 impl Spent {
-    /// Gives the unit back.
+    /// Gives the unit back. A request that a limit in shadow mode let pass took none.
     pub fn refund(&self, limiter: &Limiter) {
-        limiter.refund(&self.counted.rule, self.key, self.at);
+        if self.decision.allowed {
+            limiter.refund(&self.counted.rule, self.key, self.at);
+        }
     }
 }
 
@@ -190,5 +192,32 @@ mod tests {
         };
         assert!([KeyPart::Account, KeyPart::Key, KeyPart::Tenant].into_iter().all(counted));
         assert!(![KeyPart::ClientIp, KeyPart::Route].into_iter().any(counted));
+    }
+
+    /// Else each success in a flood would give back what a failure took.
+    #[test]
+    fn what_a_shadow_limit_let_pass_is_not_given_back() {
+        let limit = contract::Limit {
+            name: "l".into(),
+            per: vec![KeyPart::ClientIp],
+            else_per: Vec::new(),
+            quota: Quota { count: 1, window: std::time::Duration::from_secs(60) },
+            burst: 1,
+            algorithm: crate::config::Algorithm::FixedWindow,
+            count: Count::Failures,
+            mode: Mode::Shadow,
+        };
+        let (counted, limiter) =
+            (Arc::new(Counted::new("api", Arc::new(limit))), Limiter::Memory(crate::limiter::Memory::new(10)));
+        let headers = HeaderMap::new();
+        let client_ip = "10.0.0.1".parse().unwrap();
+        let subject = Subject { realm: "r", route: "x", client_ip, headers: &headers, account: None, key: None, tenant: None };
+        let spend = || counted.spend(&limiter, &subject, Tick(0), Spending::Spend).unwrap().unwrap();
+        let (first, second) = (spend(), spend());
+        assert_eq!((first.decision.allowed, second.decision.allowed), (true, false));
+        second.refund(&limiter);
+        assert!(!spend().decision.allowed);
+        first.refund(&limiter);
+        assert!(spend().decision.allowed);
     }
 }

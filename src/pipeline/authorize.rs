@@ -49,7 +49,7 @@ pub fn decide(
     if *unmapped && !kinds.contains(&principal.kind) {
         return Err(Denial::KeyOnUnmapped { kind: principal.kind });
     }
-    let tenant = route.tenant.as_ref().and_then(|name| captures.iter().find(|(n, _)| n == name)).map(|(_, value)| value.clone());
+    let tenant = tenant(route, captures)?;
     exchange.notes.tenant.clone_from(&tenant);
     check_key_address(&principal, exchange)?;
     if let Some(tenant) = &tenant {
@@ -65,6 +65,13 @@ pub fn decide(
         format!("permitted{place}; scopes that hold here: {}", permissions.to_spaced())
     });
     Ok(Permit { principal: Some(principal), tenant, permissions })
+}
+
+/// The tenant that the path names. A route whose tenant cannot be read judges nobody, and lets nobody in.
+fn tenant(route: &Route, captures: &[(Arc<str>, String)]) -> Result<Option<String>, Denial> {
+    let Some(name) = &route.tenant else { return Ok(None) };
+    let found = captures.iter().find(|(known, value)| known == name && !value.is_empty());
+    found.map(|(_, value)| Some(value.clone())).ok_or_else(|| Denial::TenantForeign { tenant: String::new() })
 }
 
 fn check_key_address(principal: &Principal, exchange: &Exchange) -> Result<(), Denial> {
@@ -185,6 +192,17 @@ mod tests {
             ("flat", "", Ok("read")),
         ] {
             assert_eq!(judged(name, tenant, session(ann())), expected.map(str::to_owned), "{name} {tenant}");
+        }
+    }
+
+    /// Were it merely absent, the route would be judged as one without tenants.
+    #[test]
+    fn a_tenant_that_the_path_does_not_give_lets_nobody_in() {
+        let api = api(ROUTES);
+        for captures in [vec![], vec![("tenant".into(), String::new())], vec![("other".into(), "prod".to_owned())]] {
+            let admin = session(account(&["admin"], &[]));
+            let denial = decide(&api, route(&api, "read"), &captures, admin, &mut exchange("192.0.2.1", &[])).unwrap_err();
+            assert_eq!(denial.code(), "tenant_foreign", "{captures:?}");
         }
     }
 

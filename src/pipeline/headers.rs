@@ -56,6 +56,7 @@ pub fn set_forwarded(headers: &mut HeaderMap, origin: &Origin<'_>) {
     let peer = origin.peer.to_canonical();
     let kept = if origin.trust == Peer::Trusted { Kept::of(headers) } else { Kept::default() };
     remove_claims(headers, origin.trust);
+    remove_method_overrides(headers);
     headers.remove(X_FORWARDED_FOR);
     headers.remove(header::FORWARDED);
 
@@ -171,6 +172,17 @@ fn remove_claims(headers: &mut HeaderMap, trust: Peer) {
     }
 }
 
+/// Removes what frameworks take for the method in place of the one that was judged. Nobody may say so, a trusted peer
+/// neither: its method was judged as well.
+fn remove_method_overrides(headers: &mut HeaderMap) {
+    let folded = |name: &HeaderName| name.as_str().replace(['_', '.'], "-");
+    let found: Vec<HeaderName> =
+        headers.keys().filter(|name| METHOD_OVERRIDES.contains(&folded(name).as_str())).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
 /// `name` is lower case.
 fn is_claim(name: &str) -> bool {
     // Most names are told by their first byte.
@@ -232,6 +244,8 @@ const CLAIMS: [&str; 11] = [
     "x-rewrite-url",
     "x-middleware-subrequest",
 ];
+
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 #[cfg(test)]
 mod tests {
@@ -319,6 +333,22 @@ mod tests {
                 "x-request-id: kept",
             ]
         );
+    }
+
+    /// A12: the upstream does what was judged.
+    #[test]
+    fn no_header_makes_another_method_of_the_one_that_was_judged() {
+        for trust in [Peer::Untrusted, Peer::Trusted] {
+            let mut map = headers(&[
+                ("X-HTTP-Method-Override", "DELETE"),
+                ("X_HTTP_Method_Override", "DELETE"),
+                ("X-HTTP-Method", "DELETE"),
+                ("X-Method-Override", "DELETE"),
+                ("x-http-methods", "kept"),
+            ]);
+            set_forwarded(&mut map, &origin("203.0.113.9", "203.0.113.9", trust));
+            assert_eq!(listed(&map).iter().filter(|line| line.contains("method")).collect::<Vec<_>>(), ["x-http-methods: kept"]);
+        }
     }
 
     #[test]

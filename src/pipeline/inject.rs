@@ -75,7 +75,7 @@ fn target(exchange: &Exchange) -> Uri {
 /// CGI, WSGI and some frameworks read them as one name (CGI servers make `_` of all that is no letter and no digit).
 fn strip_identity(api: &Api, out: &mut HeaderMap) {
     let same = |a: &str, b: &str| a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| folded(a) == folded(b));
-    let ours = |name: &HeaderName| api.identity.headers.iter().any(|(known, _)| same(known.as_str(), name.as_str()));
+    let ours = |name: &HeaderName| api.identity.reserved.iter().any(|known| same(known.as_str(), name.as_str()));
     let spoofed: Vec<HeaderName> = out.keys().filter(|name| ours(name)).cloned().collect();
     for name in spoofed {
         out.remove(name);
@@ -238,6 +238,15 @@ mod tests {
         expected.push("x-auth-username: ann");
         assert_eq!(applied("t", "", session(viewer), None, &forged), expected);
         assert_eq!(applied("open", "", Caller::Anonymous, None, &forged), ["accept: */*"]);
+    }
+
+    /// B1: an upstream that once believed the contract's headers believes them still.
+    #[test]
+    fn headers_of_the_contract_that_the_operator_replaced_are_no_clients_to_send() {
+        let rest = "[api.identity]\nheaders = { \"X-Who\" = \"account.id\" }\n";
+        let forged = [("X-Auth-Roles", "admin"), ("x_auth_user_id", "admin"), ("x-who", "admin"), ("x-whom", "kept")];
+        let caller = session(account(&[], &[("prod", "viewer")]));
+        assert_eq!(applied("t", rest, caller, None, &forged), ["x-who: u1", "x-whom: kept"]);
     }
 
     /// B8: neither the credential that was used nor one that stood beside it.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::config::value::HostPattern;
-use crate::contract::Api;
+use crate::config::value::{HostPattern, PathPattern};
+use crate::contract::{Access, Api};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::path::NormalPath;
 use crate::rejection::{Denial, Stage};
@@ -21,6 +21,16 @@ use tree::Tree;
 pub struct Routing {
     listeners: HashMap<Arc<str>, Hosts>,
     apis: Vec<Tree>,
+    /// For each API what its routes are called in small letters, and which of them are the rest that no one listed.
+    folded: Vec<Folded>,
+}
+
+/// The routes of an API as a server reads them that tells no capitals apart.
+#[derive(Debug, Default)]
+struct Folded {
+    tree: Tree,
+    /// By route: whether it lets through what the contract does not list.
+    is_open_rest: Vec<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +64,7 @@ impl Routing {
                 tree.insert(&route.pattern, &route.methods, number);
             }
             routing.apis.push(tree);
+            routing.folded.push(Folded::new(api));
         }
         routing
     }
@@ -92,12 +103,29 @@ impl Routing {
         let lookup = self.look_up(api, &exchange.method, &path);
         exchange.notes.path = Some(path);
         match lookup {
+            Lookup::Found { route, .. } if self.dodges_a_route(api, route, exchange) => {
+                Err(Denial::PathAmbiguous { what: "only its capitals tell it from a path that has a route of its own" })
+            }
             Lookup::Found { route, captures } => Ok((route, captures)),
             Lookup::Nothing => Err(Denial::NoRoute),
             Lookup::WrongMethod(allowed) => {
                 let allow: Vec<&str> = allowed.iter().map(Method::as_str).collect();
                 Err(Denial::MethodNotAllowed { allow: allow.join(", ").into() })
             }
+        }
+    }
+
+    /// Whether a path comes through as one of those that nobody listed, and would be a listed one to an upstream that
+    /// tells no capitals apart: `/API/admin` must not pass where `/api/admin` would be asked for more.
+    fn dodges_a_route(&self, api: usize, route: usize, exchange: &Exchange) -> bool {
+        let Some(folded) = self.folded.get(api).filter(|folded| folded.is_open_rest.get(route) == Some(&true)) else {
+            return false;
+        };
+        let path = exchange.notes.path.as_ref().map(|path| NormalPath::parse(&path.as_str().to_ascii_lowercase()));
+        let Some(Ok(path)) = path else { return false };
+        match folded.tree.find(&exchange.method, &path) {
+            Lookup::Found { route: other, .. } => other != route,
+            Lookup::WrongMethod(_) | Lookup::Nothing => false,
         }
     }
 
@@ -108,6 +136,24 @@ impl Routing {
             let captures: Vec<String> = found.captures.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
             format!("api {}, route {route}{}{}", api.facts.name, if captures.is_empty() { "" } else { ", " }, captures.join(", "))
         });
+    }
+}
+
+impl Folded {
+    fn new(api: &Api) -> Self {
+        let mut folded = Self::default();
+        for (number, route) in api.routes.iter().enumerate() {
+            // Names of captures are small letters already.
+            if let Ok(pattern) = PathPattern::parse(&route.pattern.as_str().to_ascii_lowercase()) {
+                folded.tree.insert(&pattern, &route.methods, number);
+            }
+            folded.is_open_rest.push(match &route.access {
+                Access::Known { unmapped, kinds, .. } => *unmapped && !kinds.is_empty(),
+                // No other public route is for everything: contracts and configs with one are refused.
+                Access::Public => route.methods.is_empty() && route.pattern.is_everything(),
+            });
+        }
+        folded
     }
 }
 
@@ -132,6 +178,9 @@ impl Hosts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::{Demand, Route};
+    use crate::identity::CredentialKind;
+    use crate::pipeline::fixture;
 
     #[test]
     fn an_exact_host_beats_a_wildcard_and_the_longest_wildcard_beats_the_rest() {
@@ -143,5 +192,50 @@ mod tests {
         for (host, api) in [("a.api.example.com", 3), ("b.api.example.com", 2), ("x.example.com", 1), ("example.com", 0)] {
             assert_eq!(hosts.find(host), Some(api), "{host}");
         }
+    }
+
+    /// The native contract's endpoints and two routes; beside them what nobody listed, below `/v1` and outside of it.
+    fn routing(kinds: Vec<CredentialKind>) -> (Routing, Vec<Arc<str>>) {
+        let mut api = fixture::api(
+            "[[api.route]]\nname = \"admin\"\npath = \"/v1/admin/**\"\naccept = [\"jwt\"]\n\
+             [[api.route]]\nname = \"items\"\npath = \"/v1/t/{tenant}/items/**\"\nmethods = [\"GET\"]\naccept = [\"jwt\"]\n",
+        );
+        api.routes.retain(|route| !route.pattern.is_everything());
+        let mut rest = |name: &str, path: &str, access: Access| {
+            let pattern = PathPattern::parse(path).unwrap();
+            api.routes.push(Route { name: name.into(), methods: Vec::new(), pattern, access, ..api.routes[0].clone() });
+        };
+        rest("unmapped", "/v1/**", Access::Known { kinds, demand: Demand::default(), by_kind: Vec::new(), unmapped: true });
+        rest("outside", "/**", Access::Public);
+        let names = api.routes.iter().map(|route| route.name.clone()).collect();
+        (Routing::new([("public".into(), &api)]), names)
+    }
+
+    fn found((routing, names): &(Routing, Vec<Arc<str>>), path: &str) -> String {
+        let mut exchange = fixture::exchange("192.0.2.1", &[]);
+        exchange.uri = path.parse().unwrap();
+        routing.find_route(0, &mut exchange).map_or_else(|denial| denial.code().to_owned(), |(route, _)| names[route].to_string())
+    }
+
+    /// A8: many servers read `/API` as `/api`. What is let through unlisted is not let through as that.
+    #[test]
+    fn capitals_do_not_lead_past_a_listed_route_into_what_is_open() {
+        let open = routing(vec![CredentialKind::Jwt]);
+        for (path, expected) in [
+            ("/v1/admin/x", "admin"),
+            ("/v1/Admin/x", "path_ambiguous"),
+            ("/V1/admin/x", "path_ambiguous"),
+            ("/V1/other", "path_ambiguous"),
+            ("/v1/t/PROD/items/A", "items"),
+            ("/v1/t/prod/Items/A", "path_ambiguous"),
+            ("/v1/Other", "unmapped"),
+            ("/v10/admin", "outside"),
+            ("/Index.html", "outside"),
+        ] {
+            assert_eq!(found(&open, path), expected, "{path}");
+        }
+        // What is closed stays what it is, for want of a right.
+        let closed = routing(Vec::new());
+        assert_eq!((found(&closed, "/v1/Admin/x"), found(&closed, "/V1/x")), ("unmapped".into(), "path_ambiguous".into()));
     }
 }
