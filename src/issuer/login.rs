@@ -50,7 +50,8 @@ impl Issuer {
         };
         let mut spent = Vec::new();
         for quota in &call.attempts {
-            spent.extend(quota.spend(&self.limiter, &subject, call.now.tick, Spending::Spend)?);
+            let counted = quota.spend(&self.limiter, &subject, call.now.tick, Spending::Spend);
+            spent.extend(counted.map_err(|over| over.denial())?);
         }
         Ok(spent)
     }

@@ -30,13 +30,28 @@ pub struct Counted {
     rule: Rule,
 }
 
-/// A unit that was taken, so that it can be given back.
+/// What a limit has counted, so that a unit that was taken can be given back.
 #[derive(Debug)]
 pub struct Spent {
     pub counted: Arc<Counted>,
     key: CellKey,
     at: Tick,
     pub decision: Decision,
+}
+
+/// A limit that refuses, with what it has counted: the answer's headers tell of it.
+#[derive(Debug)]
+pub struct OverLimit(pub Spent);
+
+impl OverLimit {
+    pub fn denial(&self) -> Denial {
+        let Spent { counted, decision, .. } = &self.0;
+        Denial::OverLimit {
+            limit: counted.limit.name.clone(),
+            quota: counted.limit.quota.to_string().into(),
+            retry_after: decision.retry_after,
+        }
+    }
 }
 
 /// Whether units are taken or only looked at.
@@ -86,14 +101,14 @@ impl Counted {
     /// formed: nothing is counted then.
     ///
     /// # Errors
-    /// [`Denial::OverLimit`] when the quota is used up and the limit is enforced.
+    /// [`OverLimit`] when the quota is used up and the limit is enforced.
     pub fn spend(
         self: &Arc<Self>,
         limiter: &Limiter,
         subject: &Subject<'_>,
         now: Tick,
         spending: Spending,
-    ) -> Result<Option<Spent>, Denial> {
+    ) -> Result<Option<Spent>, OverLimit> {
         let key = self.key(&self.limit.per, subject).or_else(|| match self.limit.else_per.as_slice() {
             [] => None,
             parts => self.key(parts, subject),
@@ -103,20 +118,16 @@ impl Counted {
             Spending::Spend => limiter.spend(&self.rule, key, now),
             Spending::Peek => limiter.peek(&self.rule, key, now),
         };
-        if !decision.allowed {
-            match self.limit.mode {
-                Mode::Enforce => return Err(self.denial(&decision)),
-                Mode::Shadow => tracing::info!(limit = %self.limit.name, "over the limit, let pass: the limit is in shadow mode"),
-            }
+        let spent = Spent { counted: self.clone(), key, at: now, decision };
+        if spent.decision.allowed {
+            return Ok(Some(spent));
         }
-        Ok(Some(Spent { counted: self.clone(), key, at: now, decision }))
-    }
-
-    fn denial(&self, decision: &Decision) -> Denial {
-        Denial::OverLimit {
-            limit: self.limit.name.clone(),
-            quota: self.limit.quota.to_string().into(),
-            retry_after: decision.retry_after,
+        match self.limit.mode {
+            Mode::Enforce => Err(OverLimit(spent)),
+            Mode::Shadow => {
+                tracing::info!(limit = %self.limit.name, "over the limit, let pass: the limit is in shadow mode");
+                Ok(Some(spent))
+            }
         }
     }
 

@@ -68,8 +68,15 @@ impl Limits<'_> {
                 key: principal.and_then(|principal| principal.key.as_ref()).map(|key| key.id.as_str()),
                 tenant: exchange.notes.tenant.as_deref(),
             };
-            let spent = quota.spend(self.limiter, &subject, exchange.now.tick, self.spending)?;
-            let Some(spent) = spent else { continue };
+            let spent = match quota.spend(self.limiter, &subject, exchange.now.tick, self.spending) {
+                Ok(Some(spent)) => spent,
+                Ok(None) => continue,
+                Err(over) => {
+                    let denial = over.denial();
+                    ledger.0.push(over.0);
+                    return Err(denial);
+                }
+            };
             exchange.note(Stage::Limit, || {
                 let decision = &spent.decision;
                 format!("{}: {} of {} left", quota.name(), decision.remaining, decision.limit)
@@ -88,9 +95,9 @@ impl Ledger {
         }
     }
 
-    /// Writes the limit that is nearest to its end in the contract's style.
+    /// Writes the limit that refused, else the one that is nearest to its end, in the contract's style.
     pub fn write_headers(&self, style: LimitHeaders, now: Now, headers: &mut HeaderMap) {
-        let Some(spent) = self.0.iter().min_by_key(|spent| spent.decision.remaining) else { return };
+        let Some(spent) = self.0.iter().min_by_key(|spent| (spent.decision.allowed, spent.decision.remaining)) else { return };
         let decision = &spent.decision;
         let reset = decision.reset_after.as_millis().div_ceil(1000);
         match style {
