@@ -4,11 +4,13 @@
 mod support;
 
 mod access;
+mod connections;
 mod contract;
 mod credentials;
+mod crossing;
 mod explain;
-mod heads;
 mod headers;
+mod heads;
 mod issuing;
 mod kill_nine;
 mod lifecycle;
@@ -17,6 +19,7 @@ mod limit_edges;
 mod limits;
 mod overlay;
 mod paths;
+mod races;
 mod store_faults;
 mod targets;
 mod upstream_faults;
