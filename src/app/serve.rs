@@ -10,8 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use http::{Request, Response};
 use tokio::runtime::{Builder, LocalOptions, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 use crate::admin::{self, AdminState};
 use crate::app::build;
@@ -40,6 +41,8 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     let metrics = Metrics::default();
     let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
     let pipeline = control.block_on(build::pipeline(ready, &store, log.clone(), metrics.clone()))?;
+    // Before anyone can connect: a signal that nobody waits for ends the process at once.
+    let mut signals = control.block_on(async { StopSignals::listen() })?;
     let sockets = bind_all(ready, workers)?;
     let admin_address = ready.config.admin.address;
     let admin_socket = TcpListener::bind(admin_address).map_err(|error| bind_error("admin", admin_address, &error))?;
@@ -53,29 +56,37 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     let admin = control.spawn(admin::serve(admin_socket, state, stopping.clone()));
     let watcher = control.spawn(watch_store(store.clone(), health.clone()));
     let (drain, draining) = watch::channel(false);
-    let threads = start_workers(ready, &pipeline, sockets, &draining)?;
+    let ended = Arc::new(Notify::new());
+    let threads = start_workers(ready, &pipeline, sockets, &draining, &ended)?;
     health.set("listeners", Ok(()));
     announce(ready, &store, workers);
     started(&pipeline);
-    control.block_on(stop_signal())?;
-    tracing::info!("stopping: requests in flight have {:?}", ready.config.server.drain_timeout);
+    let time = ready.config.server.drain_timeout;
+    control.block_on(async {
+        tokio::select! {
+            () = signals.any() => tracing::info!("stopping: requests in flight have {time:?}"),
+            // Half a gateway that calls itself ready is worse than none: whoever watches the process starts a whole one.
+            () = ended.notified() => tracing::error!("stopping, because a worker has ended: the others' requests have {time:?}"),
+        }
+    });
     health.drain();
     let _ = drain.send(true);
-    let cut = join(threads)?;
+    let cut = join(threads);
     watcher.abort();
     let _ = stop.send(true);
     control.block_on(async {
         let _ = admin.await;
         store.close().await;
     });
-    match cut {
-        0 => tracing::info!("stopped; every request was finished"),
-        cut => tracing::warn!("stopped; {cut} connections were cut because the drain time was over"),
+    match &cut {
+        Ok(0) => tracing::info!("stopped; every request was finished"),
+        Ok(cut) => tracing::warn!("stopped; {cut} connections were cut because the drain time was over"),
+        Err(error) => tracing::error!("stopped; {error:#}"),
     }
     if !log.close(Duration::from_secs(2)) {
         tracing::warn!("the access log could not be written to its end");
     }
-    Ok(())
+    cut.map(|_| ())
 }
 
 /// The runtime of everything that carries no request: store, admin, signals.
@@ -123,6 +134,7 @@ fn start_workers(
     pipeline: &Arc<Pipeline>,
     sockets: Vec<Vec<TcpListener>>,
     draining: &watch::Receiver<bool>,
+    ended: &Arc<Notify>,
 ) -> anyhow::Result<Threads> {
     let workers = sockets.first().map_or(0, Vec::len);
     let upstreams: Vec<Upstream> = ready
@@ -143,7 +155,11 @@ fn start_workers(
     for (number, sockets) in by_worker.into_iter().enumerate() {
         let (pipeline, upstreams, draining) = (pipeline.clone(), upstreams.clone(), draining.clone());
         let sharers = workers.saturating_mul(sockets.len());
-        let run = move || work(pipeline, &upstreams, sockets, sharers, drain_timeout, &draining);
+        let ended = OnEnd(ended.clone());
+        let run = move || {
+            let _ended = ended;
+            work(pipeline, &upstreams, sockets, sharers, drain_timeout, &draining)
+        };
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
         threads.push(thread.context("a worker thread cannot be started")?);
     }
@@ -167,26 +183,33 @@ fn work(
             upstreams: upstreams.iter().map(|upstream| Rc::new(pipeline::Upstream::new(upstream))).collect(),
             response_timeouts: upstreams.iter().map(|upstream| upstream.timeouts.response).collect(),
         });
-        let mut serving = Vec::new();
+        let mut serving = JoinSet::new();
         for (config, socket) in sockets {
             let settings = Rc::new(Settings::new(&config, sharers, drain_timeout));
             let gate = Rc::new(Gate::new(worker.clone(), &config));
-            serving.push(tokio::task::spawn_local(listener::serve(socket, settings, gate, draining.clone())));
+            serving.spawn_local(listener::serve(socket, settings, gate, draining.clone()));
         }
         let mut cut = 0;
-        for task in serving {
-            cut += task.await.context("a listener's task ended early")?.context("a socket cannot be watched")?;
+        while let Some(ended) = serving.join_next().await {
+            cut += ended.context("a listener's task ended early")?.context("a socket cannot be watched")?;
         }
         Ok(cut)
     })
 }
 
+/// Waits for all of them, also when one has failed: the others still have requests to finish.
 fn join(threads: Threads) -> anyhow::Result<usize> {
-    let mut cut = 0;
-    for thread in threads {
-        cut += thread.join().map_err(|_| anyhow!("a worker thread panicked"))??;
+    let ends: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+    ends.into_iter().map(|end| end.map_err(|_| anyhow!("a worker thread panicked"))?).sum()
+}
+
+/// Says that a worker's thread is over, however it came to that.
+struct OnEnd(Arc<Notify>);
+
+impl Drop for OnEnd {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
-    Ok(cut)
 }
 
 /// One listener of one worker: says who the client is, and hands the request on.
@@ -219,14 +242,26 @@ impl Handler for Gate {
     }
 }
 
-async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// From now on these signals no longer end the process by themselves. Must be called inside a runtime.
+    fn listen() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
+        let interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
+        Ok(Self { terminate, interrupt })
     }
-    Ok(())
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 async fn watch_store(store: Store, health: Health) {

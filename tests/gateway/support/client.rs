@@ -1,7 +1,7 @@
 //! A client that sends exactly the bytes it is given.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -90,6 +90,11 @@ impl Client {
     pub fn try_ask(&mut self, request: &str) -> Option<Answer> {
         self.socket.write_all(request.as_bytes()).ok()?;
         self.try_receive()
+    }
+
+    /// Leaves without waiting for anything.
+    pub fn end(&self) {
+        self.socket.shutdown(Shutdown::Both).unwrap();
     }
 
     pub fn receive(&mut self) -> Answer {

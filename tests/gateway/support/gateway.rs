@@ -69,7 +69,8 @@ impl Gateway {
         });
     }
 
-    fn spawn(&mut self) {
+    /// Starts the process and waits for nothing.
+    pub fn spawn(&mut self) {
         let file = |name: &str| fs::File::options().create(true).append(true).open(self.folder.path().join(name)).unwrap();
         let mut command = Command::new("bash");
         command.arg("-c").arg(format!("{}exec \"$0\" \"$@\"", self.limits)).arg(env!("CARGO_BIN_EXE_gateward"));
@@ -192,6 +193,13 @@ impl Gateway {
         self.child.as_ref().unwrap().id()
     }
 
+    /// Memory that the process has now.
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -201,6 +209,11 @@ impl Gateway {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Its exit code, once it has ended.
+    pub fn ended(&mut self) -> Option<Option<i32>> {
+        self.child.as_mut().unwrap().try_wait().unwrap().map(|status| status.code())
     }
 
     /// Waits for the end of the process: its exit code.

@@ -2,9 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use crate::support::until;
 
 /// What is answered to a request.
 #[derive(Clone)]
@@ -29,6 +32,7 @@ pub struct Upstream {
 struct Shared {
     requests: Mutex<Vec<Vec<u8>>>,
     reply: Mutex<Reply>,
+    stopped: AtomicBool,
 }
 
 impl Upstream {
@@ -39,10 +43,14 @@ impl Upstream {
     pub fn at(address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { requests: Mutex::default(), reply: Mutex::new(Reply::Ok) });
+        let shared =
+            Arc::new(Shared { requests: Mutex::default(), reply: Mutex::new(Reply::Ok), stopped: AtomicBool::new(false) });
         let serving = shared.clone();
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
+                if serving.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
                 let shared = serving.clone();
                 thread::spawn(move || shared.serve(socket));
             }
@@ -69,6 +77,12 @@ impl Upstream {
 
     pub fn last(&self) -> String {
         self.requests().last().cloned().unwrap_or_default()
+    }
+
+    /// Gives the port back. Returns when nobody listens on it any more.
+    pub fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        until("the end of the upstream", || TcpStream::connect(self.address).err());
     }
 
     pub fn forget(&self) {
@@ -103,7 +117,7 @@ impl Shared {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a slow upstream is slow on purpose")]
-fn pause_for(pause: Duration) {
+pub fn pause_for(pause: Duration) {
     // waits for: the client to grow impatient, or not
     thread::sleep(pause);
 }
