@@ -6,6 +6,7 @@ pub mod value;
 
 mod api;
 mod interpolate;
+mod issuer;
 mod limit;
 mod listener;
 mod load;
@@ -19,6 +20,7 @@ mod upstream;
 
 pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
 use decode::section;
+pub use issuer::{AccountSource, Issuer, IssuerClaims, JwsAlgorithm, KeySource};
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode};
 #[cfg(test)]
 pub use listener::ListenerLimits;
