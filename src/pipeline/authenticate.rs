@@ -47,16 +47,17 @@ impl Authenticator {
     fn verify_token(&self, api: &Api, token: &str, now: Timestamp) -> Result<Principal, Denial> {
         let claims = self.tokens.verify(token, now)?;
         let text = |name: &str| claims.all.get(name).and_then(serde_json::Value::as_str);
-        let environment = text("env").ok_or(Denial::TokenClaim { claim: "env" })?;
+        let environment = text("env").ok_or(Denial::TokenClaim { claim: "env".into() })?;
         if environment != &*api.facts.environment {
             return Err(Denial::EnvironmentForeign { found: environment.to_owned() });
         }
-        let session = SessionId::new(claims.session.as_deref().ok_or(Denial::TokenClaim { claim: "sid" })?);
+        let session = SessionId::new(claims.session.as_deref().ok_or(Denial::TokenClaim { claim: "sid".into() })?);
         let account = self.active_account(api, &claims.subject)?;
         let directory = self.store.directory();
         // The epoch is the moment from which the account's sessions count: a password change or a disabled account moves
         // it, and with it every earlier token dies, to the millisecond and on every node.
-        let epoch = claims.all.get("epoch").and_then(serde_json::Value::as_u64).ok_or(Denial::TokenClaim { claim: "epoch" })?;
+        let epoch =
+            claims.all.get("epoch").and_then(serde_json::Value::as_u64).ok_or(Denial::TokenClaim { claim: "epoch".into() })?;
         if epoch != account.sessions_valid_from.0 || directory.session_ended(&api.facts.realm, session.as_str()) {
             return Err(Denial::SessionEnded { session });
         }
@@ -65,7 +66,7 @@ impl Authenticator {
             kind: CredentialKind::Jwt,
             key: None,
             session: Some(session),
-            credential_id: claims.id.into(),
+            credential_id: claims.id.ok_or(Denial::TokenClaim { claim: "jti".into() })?.into(),
             expires_at: Some(claims.expires_at),
         })
     }

@@ -1,5 +1,6 @@
 //! Every reason for which a caller is refused.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ reasons! {
         Authenticate TokenIssuer "token_issuer" CredentialRefused "the token is from another issuer";
         Authenticate TokenAudience "token_audience" CredentialRefused "the token is for another audience";
         Authenticate TokenType { found: String } "token_type" CredentialRefused "a token of type {found:?} is no access token";
-        Authenticate TokenClaim { claim: &'static str } "token_claim" CredentialRefused "the claim {claim} is missing or malformed";
+        Authenticate TokenClaim { claim: Cow<'static, str> } "token_claim" CredentialRefused "the claim {claim} is missing or malformed";
         Authenticate EnvironmentForeign { found: String } "environment_foreign" CredentialRefused "the credential is for the environment {found:?}";
         Authenticate SessionEnded { session: SessionId } "session_ended" CredentialRefused "the session {session} has ended";
         Authenticate KeyMalformed { what: &'static str } "key_malformed" CredentialRefused "the key is malformed: {what}";

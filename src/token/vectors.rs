@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
-use crate::config::SigningAlgorithm;
-use crate::token::key::install_crypto;
-use crate::token::{Profile, Verifier, VerifyingKey};
+use crate::config::JwsAlgorithm;
+use crate::token::verifying::KeyName;
+use crate::token::{KeySet, Profile, Verifier, VerifyingKey};
 
 /// Where our own tokens are judged otherwise than the vectors of a general verifier, and why.
 const OTHERWISE: &[(&str, &str)] = &[
@@ -56,25 +55,30 @@ fn the_attack_vectors_are_judged_as_they_say() {
 
 /// The vectors' keys as if they were ours. Each profile has one key.
 fn verifier(vectors: &Value, profile: &str) -> Verifier {
-    install_crypto();
-    let jwk = |index: usize, member: &str| vectors["jwks"]["keys"][index][member].as_str().unwrap();
-    let (algorithm, kid, key) = match profile {
-        "rsa" => (SigningAlgorithm::Rs256, jwk(0, "kid"), DecodingKey::from_rsa_components(jwk(0, "n"), jwk(0, "e")).unwrap()),
-        "ec" => (SigningAlgorithm::Es256, jwk(1, "kid"), DecodingKey::from_ec_components(jwk(1, "x"), jwk(1, "y")).unwrap()),
-        "ed" => (SigningAlgorithm::EdDsa, jwk(2, "kid"), DecodingKey::from_ed_components(jwk(2, "x")).unwrap()),
+    let config = |member: &str| vectors["config"][member].as_str().unwrap().to_owned();
+    let keys = |at: usize| {
+        let set = json!({ "keys": [vectors["jwks"]["keys"][at]] }).to_string();
+        let asymmetric = [JwsAlgorithm::Rs256, JwsAlgorithm::Es256, JwsAlgorithm::EdDsa];
+        KeySet::parse(set.as_bytes(), &asymmetric).unwrap()
+    };
+    let keys = match profile {
+        "rsa" => keys(0),
+        "ec" => keys(1),
+        "ed" => keys(2),
         "hs" => {
             let secret = URL_SAFE_NO_PAD.decode(vectors["hs256_secret_b64url"].as_str().unwrap()).unwrap();
-            (SigningAlgorithm::Hs256, "hs1", DecodingKey::from_secret(&secret))
+            let name = KeyName::Kid("hs1".to_owned());
+            KeySet::of(vec![VerifyingKey::secret(name, &[JwsAlgorithm::Hs256], &secret).unwrap()])
         }
         other => panic!("the vectors have a new profile {other}"),
     };
     let profile = Profile {
-        issuer: vectors["config"]["iss"].as_str().unwrap().to_owned(),
-        audience: vectors["config"]["aud"].as_str().unwrap().to_owned(),
-        types: vec!["at+jwt".to_owned()],
+        issuer: Some(config("iss")),
+        audience: vec![config("aud")],
         leeway: Duration::from_mins(1),
+        ..Profile::ours("", "at+jwt")
     };
-    Verifier::new(vec![VerifyingKey { algorithm, kid: kid.to_owned(), key }], profile)
+    Verifier::new(keys, profile)
 }
 
 /// `None`, with a message, where the vectors are not installed; never under `CI=true`.

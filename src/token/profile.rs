@@ -1,182 +1,140 @@
-//! Takes our own tokens back. One profile, strictly: what we never write we never read (RFC 8725).
+//! Judges tokens: ours and those of other issuers, each kind by its profile (RFC 8725). What a profile does not say a token
+//! may not leave open.
 //!
 //! The order is: size, shape, header, key, algorithm, signature, and only then the claims, with the times last, so that
-//! "expired" says that all else was right. The library verifies the signature and nothing else: it would read a clock of its
-//! own, judge a claim only where it is present, keep the last of two members of one name, and overlook `crit`.
+//! "expired" says that all else was right. No library judges a claim: those at hand read a clock of their own, judge a
+//! claim only where it is present, keep the last of two members of one name, and overlook `crit`.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
 use crate::rejection::Denial;
-use crate::token::{VerifyingKey, json};
+use crate::token::claims::{find, missing, moment, optional_moment, optional_text, text};
+use crate::token::header::{Header, Parts, decoded};
+use crate::token::verifying::shortened;
+use crate::token::{Claims, KeySet};
 
-/// Longer tokens are refused before anything is decoded, and never signed.
-pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
-
-/// What a token of an API must say to be one of its access tokens.
+/// What a token must say to be an access token of one issuer for one API. `exp` and the subject are always required.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// `iss`, compared as text.
-    pub issuer: String,
-    /// `aud` is this text, or an array of texts that holds it.
-    pub audience: String,
+    /// `iss`, compared as text. With `None` it is not judged: only for keys that nobody else has.
+    pub issuer: Option<String>,
+    /// `aud` is one of these texts, or an array of texts that holds one. With none of them a token that names any audience
+    /// is refused: it is meant for somebody (RFC 7519, section 4.1.3).
+    pub audience: Vec<String>,
     /// Accepted `typ`, compared without case and without a leading `application/` (RFC 7515, section 4.1.9). An empty
     /// one accepts tokens without `typ`.
     pub types: Vec<String>,
     /// How far the clock of whoever signed may differ from ours; for `exp`, `nbf` and `iat` alike.
     pub leeway: Duration,
+    /// Claims that must be there and not null; a claim in a claim is written with dots.
+    pub required_claims: Vec<String>,
+    /// The claim that says whom the token is about, e.g. `sub`.
+    pub subject_claim: String,
+    pub origin: Origin,
 }
 
-/// Verifies the tokens of one profile.
+/// Who writes the tokens, and so what is allowed to stand in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// We do. The header has `alg`, `typ` and `kid` only and times are whole seconds: what we never write we never read. So
+    /// whatever a header could ask for next is refused because it is there, not because of what it says.
+    Ours,
+    /// Someone else. Other members of the header are overlooked, except those that must not be: `crit`, `b64`, `zip`,
+    /// `jwk`, `jku`, `x5u`, `x5c`. Times may have fractions.
+    Foreign,
+}
+
+/// Verifies the tokens of one profile with keys that stay the same.
 #[derive(Clone, Debug)]
 pub struct Verifier {
-    keys: HashMap<String, VerifyingKey>,
+    keys: KeySet,
     profile: Profile,
 }
 
-/// What a verified token says. Texts are not empty and hold no control characters.
-#[derive(Clone, Debug)]
-pub struct Claims {
-    /// `sub`
-    pub subject: String,
-    /// `jti`
-    pub id: String,
-    /// `sid`, where the token belongs to a session.
-    pub session: Option<String>,
-    pub expires_at: Timestamp,
-    /// All claims, those above included.
-    pub all: Map<String, Value>,
+impl Verifier {
+    pub fn new(keys: impl Into<KeySet>, profile: Profile) -> Self {
+        Self { keys: keys.into(), profile }
+    }
+
+    /// # Errors
+    /// As [`Profile::verify`].
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, Denial> {
+        self.profile.verify(&self.keys, token, now)
+    }
 }
 
-impl Verifier {
-    /// A token names its key by `kid`; one without is taken only where there is exactly one key.
-    pub fn new(keys: Vec<VerifyingKey>, profile: Profile) -> Self {
-        Self { keys: keys.into_iter().map(|key| (key.kid.clone(), key)).collect(), profile }
+impl Profile {
+    /// The profile of an API's own tokens: for itself, by itself, with one clock, hence without leeway.
+    pub fn ours(api: &str, typ: &str) -> Self {
+        Self {
+            issuer: Some(api.to_owned()),
+            audience: vec![api.to_owned()],
+            types: vec![typ.to_owned()],
+            leeway: Duration::ZERO,
+            required_claims: ["iss", "aud", "sub", "jti", "iat", "exp"].map(str::to_owned).to_vec(),
+            subject_claim: "sub".to_owned(),
+            origin: Origin::Ours,
+        }
     }
 
     /// # Errors
     /// The exact reason. All of them are one [`crate::rejection::Class`], so that the caller learns nothing from it.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, Denial> {
-        let (message, signature) = split(token)?;
-        let (header, claims) = message.split_once('.').ok_or(Denial::TokenMalformed { what: PARTS })?;
-        let header = Header::read(header)?;
-        let key = self.key(header.kid.as_deref())?;
-        if header.alg != key.algorithm.as_str() {
-            return Err(Denial::TokenAlgorithm { found: shortened(&header.alg) });
-        }
-        key.verify(message, signature)?;
+    pub fn verify(&self, keys: &KeySet, token: &str, now: Timestamp) -> Result<Claims, Denial> {
+        let parts = Parts::of(token)?;
+        let header = Header::read(parts.header, self.origin)?;
+        keys.verify(header.kid.as_deref(), &header.alg, parts.message, parts.signature)?;
         self.judge_type(header.typ.as_deref().unwrap_or_default())?;
-        let claims = decoded(claims, "the claims are no JSON object that can be read in one way only")?;
+        let claims = decoded(parts.claims, "the claims are no JSON object that can be read in one way only")?;
         self.judge_claims(claims, now)
     }
 
-    fn key(&self, kid: Option<&str>) -> Result<&VerifyingKey, Denial> {
-        let mut all = self.keys.values();
-        let found = match (kid, all.next(), all.next()) {
-            (Some(kid), _, _) => self.keys.get(kid),
-            (None, only, None) => only,
-            (None, Some(_) | None, Some(_)) => None,
-        };
-        found.ok_or_else(|| Denial::TokenKeyUnknown { kid: shortened(kid.unwrap_or_default()) })
-    }
-
     fn judge_type(&self, found: &str) -> Result<(), Denial> {
-        let known = self.profile.types.iter().any(|known| short_type(known).eq_ignore_ascii_case(short_type(found)));
+        let known = self.types.iter().any(|known| short_type(known).eq_ignore_ascii_case(short_type(found)));
         if known { Ok(()) } else { Err(Denial::TokenType { found: shortened(found) }) }
     }
 
-    fn judge_claims(&self, claims: Map<String, Value>, now: Timestamp) -> Result<Claims, Denial> {
-        if text(&claims, "iss")? != self.profile.issuer {
+    fn judge_claims(&self, all: Map<String, Value>, now: Timestamp) -> Result<Claims, Denial> {
+        if let Some(absent) = self.required_claims.iter().find(|name| find(&all, name).is_none_or(Value::is_null)) {
+            return Err(missing(absent));
+        }
+        if let Some(issuer) = &self.issuer
+            && text(&all, "iss")? != issuer
+        {
             return Err(Denial::TokenIssuer);
         }
-        self.judge_audience(&claims)?;
-        let subject = text(&claims, "sub")?.to_owned();
-        let id = text(&claims, "jti")?.to_owned();
-        let session = if claims.contains_key("sid") { Some(text(&claims, "sid")?.to_owned()) } else { None };
-        let (issued_at, expires_at) = (moment(&claims, "iat")?, moment(&claims, "exp")?);
-        let not_before = if claims.contains_key("nbf") { moment(&claims, "nbf")? } else { issued_at };
-        if issued_at.max(not_before) > now.plus(self.profile.leeway) {
+        self.judge_audience(&all)?;
+        let subject = text(&all, &self.subject_claim)?.to_owned();
+        let (id, session) = (optional_text(&all, "jti")?, optional_text(&all, "sid")?);
+        let issued_at = optional_moment(&all, "iat", self.origin)?;
+        let expires_at = moment(&all, "exp", self.origin)?;
+        let not_before = optional_moment(&all, "nbf", self.origin)?.max(issued_at).unwrap_or_default();
+        if not_before > now.plus(self.leeway) {
             return Err(Denial::TokenNotYetValid);
         }
         // RFC 7519, section 4.1.4: valid before `exp`, no longer at it.
-        if now >= expires_at.plus(self.profile.leeway) {
+        if now >= expires_at.plus(self.leeway) {
             return Err(Denial::TokenExpired);
         }
-        Ok(Claims { subject, id, session, expires_at, all: claims })
+        Ok(Claims { subject, id, session, issued_at, not_before, expires_at, all })
     }
 
     /// RFC 7519, section 4.1.3. An entry that is no text makes the whole claim malformed.
     fn judge_audience(&self, claims: &Map<String, Value>) -> Result<(), Denial> {
-        const MALFORMED: Denial = Denial::TokenClaim { claim: "aud" };
-        let ours = |value: &Value| value.as_str().map(|text| text == self.profile.audience).ok_or(MALFORMED);
+        let ours = |value: &Value| match value.as_str() {
+            Some(found) => Ok(self.audience.iter().any(|audience| audience == found)),
+            None => Err(missing("aud")),
+        };
         let meant = match claims.get("aud") {
             Some(Value::Array(entries)) => entries.iter().map(ours).try_fold(false, |seen, ours| Ok(ours? || seen))?,
             Some(value) => ours(value)?,
-            None => return Err(MALFORMED),
+            None if self.audience.is_empty() => true,
+            None => return Err(missing("aud")),
         };
         if meant { Ok(()) } else { Err(Denial::TokenAudience) }
     }
-}
-
-/// The header of a token of ours: these members and no others. So `crit`, `b64`, `zip`, `jwk`, `jku`, `x5u`, `x5c` and
-/// whatever comes next are refused because they are there, not because of what they say.
-struct Header {
-    alg: String,
-    typ: Option<String>,
-    kid: Option<String>,
-}
-
-impl Header {
-    fn read(part: &str) -> Result<Self, Denial> {
-        let members = decoded(part, "the header is no JSON object that can be read in one way only")?;
-        let (mut alg, mut typ, mut kid) = (None, None, None);
-        for (name, value) in members {
-            let slot = match name.as_str() {
-                "alg" => &mut alg,
-                "typ" => &mut typ,
-                "kid" => &mut kid,
-                _ => return Err(Denial::TokenMalformed { what: "the header has a member other than alg, typ and kid" }),
-            };
-            let Value::String(text) = value else {
-                return Err(Denial::TokenMalformed { what: "a member of the header is no text" });
-            };
-            *slot = Some(text);
-        }
-        let alg = alg.ok_or(Denial::TokenMalformed { what: "the header has no alg" })?;
-        Ok(Self { alg, typ, kid })
-    }
-}
-
-/// Message and signature of a token of allowed size.
-fn split(token: &str) -> Result<(&str, &str), Denial> {
-    if token.len() > MAX_TOKEN_BYTES {
-        return Err(Denial::TokenMalformed { what: "it is longer than 8 KiB" });
-    }
-    match token.rsplit_once('.') {
-        Some((message, signature)) if message.bytes().filter(|&byte| byte == b'.').count() == 1 => Ok((message, signature)),
-        Some(_) | None => Err(Denial::TokenMalformed { what: PARTS }),
-    }
-}
-
-/// The base64url engine takes one spelling of every text: no padding, no other alphabet, no left-over bits.
-fn decoded(part: &str, otherwise: &'static str) -> Result<Map<String, Value>, Denial> {
-    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Denial::TokenMalformed { what: "a part is no base64url" })?;
-    json::object(&bytes).ok_or(Denial::TokenMalformed { what: otherwise })
-}
-
-fn text<'a>(claims: &'a Map<String, Value>, claim: &'static str) -> Result<&'a str, Denial> {
-    let found = claims.get(claim).and_then(Value::as_str);
-    found.filter(|text| !text.is_empty() && !text.contains(char::is_control)).ok_or(Denial::TokenClaim { claim })
-}
-
-/// Whole seconds. RFC 7519 would allow fractions; we write none.
-fn moment(claims: &Map<String, Value>, claim: &'static str) -> Result<Timestamp, Denial> {
-    claims.get(claim).and_then(Value::as_u64).map(Timestamp::from_seconds).ok_or(Denial::TokenClaim { claim })
 }
 
 fn short_type(typ: &str) -> &str {
@@ -186,19 +144,14 @@ fn short_type(typ: &str) -> &str {
     }
 }
 
-/// As much of a text from outside as a log line needs.
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
-}
-
-const PARTS: &str = "it does not have three parts";
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::SigningAlgorithm;
     use crate::identity::Secret;
-    use crate::token::SigningKey;
+    use crate::token::{MAX_TOKEN_BYTES, SigningKey};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -209,12 +162,7 @@ mod tests {
     }
 
     fn profile() -> Profile {
-        Profile {
-            issuer: "https://api.test".into(),
-            audience: "https://api.test".into(),
-            types: vec!["at+jwt".into()],
-            leeway: Duration::ZERO,
-        }
+        Profile::ours("https://api.test", "at+jwt")
     }
 
     fn verifier() -> Verifier {
@@ -265,7 +213,7 @@ mod tests {
     #[test]
     fn a_token_of_ours_comes_back_as_it_was_signed() {
         let found = judge(&token(&claims())).unwrap();
-        assert_eq!((found.subject.as_str(), found.id.as_str(), found.session.as_deref()), ("acc-1", "t-1", Some("s-1")));
+        assert_eq!((found.subject.as_str(), found.id.as_deref(), found.session.as_deref()), ("acc-1", Some("t-1"), Some("s-1")));
         assert_eq!(found.expires_at.seconds(), NOW + 300);
         assert_eq!(Value::Object(found.all), claims());
         assert_eq!(judge(&token(&without("sid"))).unwrap().session, None);
