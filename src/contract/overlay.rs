@@ -118,8 +118,8 @@ impl Material<'_> {
 
     fn settings(spec: &config::Route, route: &mut Route) {
         route.name = spec.name.value.as_str().into();
-        if !spec.allow_ips.is_empty() {
-            route.allow_ips = spec.allow_ips.clone();
+        if let Some(allowed) = &spec.allow_ips {
+            route.allow_ips = allowed.clone();
         }
         if !spec.deny_ips.is_empty() {
             route.deny_ips = spec.deny_ips.clone();
