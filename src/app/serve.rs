@@ -25,9 +25,12 @@ use crate::listener::{self, ConnectionInfo, Handler, Settings, client_address};
 use crate::observe::{AccessLog, Health, Metrics};
 use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
 use crate::store::Store;
+use crate::token::KeySource;
 
 /// How often the store is asked whether it can be read and written.
 const STORE_CHECK: Duration = Duration::from_secs(2);
+/// How often it is looked whether the keys of all issuers are known.
+const KEYS_CHECK: Duration = Duration::from_millis(250);
 
 /// Serves until SIGTERM or SIGINT, then drains. `started` is called once requests are taken.
 ///
@@ -52,7 +55,14 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
         metrics,
         refusals: pipeline.books.refusals.clone(),
         explain: explain_fn(pipeline.clone()),
+        keys: key_sources(&pipeline),
     };
+    for source in state.keys.iter().cloned() {
+        control.spawn(source.run(stopping.clone()));
+    }
+    if !state.keys.is_empty() {
+        control.spawn(watch_keys(state.keys.clone(), health.clone(), stopping.clone()));
+    }
     let admin = control.spawn(admin::serve(admin_socket, state, stopping.clone()));
     let watcher = control.spawn(watch_store(store.clone(), health.clone()));
     let (drain, draining) = watch::channel(false);
@@ -261,6 +271,20 @@ impl StopSignals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+fn key_sources(pipeline: &Pipeline) -> Arc<[Arc<KeySource>]> {
+    pipeline.services.iter().flat_map(|service| &service.authenticator.issuers).map(|issuer| issuer.keys.clone()).collect()
+}
+
+/// Not ready while the keys of an issuer are not known: its tokens are answered 503.
+async fn watch_keys(sources: Arc<[Arc<KeySource>]>, health: Health, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        let now = clock::now().wall;
+        let missing = sources.iter().find_map(|source| source.current(now).err().map(|none| none.detail));
+        health.set("issuers", missing.map_or(Ok(()), Err));
+        let _ = tokio::time::timeout(KEYS_CHECK, stop.wait_for(|stop| *stop)).await;
     }
 }
 

@@ -74,7 +74,8 @@ fn key_file(api: &Api) -> Result<Option<&Path>, SigningError> {
     }
 }
 
-fn read(path: &Path) -> io::Result<Secret> {
+/// A secret of a file, whole. Not longer than any key.
+pub fn read(path: &Path) -> io::Result<Secret> {
     // With room for all of it: a text that grows leaves copies of the secret behind.
     let mut text = String::with_capacity(MAX_KEY_BYTES + 1);
     File::open(path)?.take(MAX_KEY_BYTES as u64 + 1).read_to_string(&mut text)?;

@@ -56,6 +56,9 @@ section! {
         scopes: Option<Located<String>> = None,
         /// The one tenant that the token is good for.
         tenant: Option<Located<String>> = None,
+        /// What the caller is called; by default the subject.
+        username: Option<Located<String>> = None,
+        email: Option<Located<String>> = None,
     }
 }
 
@@ -84,7 +87,7 @@ words! {
 
 /// Where an issuer's keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource<'a> {
+pub enum KeysFrom<'a> {
     /// The issuer's own metadata names the URL.
     Discover {
         issuer: &'a str,
@@ -103,14 +106,14 @@ impl JwsAlgorithm {
 
 impl Issuer {
     /// Where the keys come from. `None` in a file with mistakes.
-    pub fn key_source(&self) -> Option<KeySource<'_>> {
+    pub fn key_source(&self) -> Option<KeysFrom<'_>> {
         match (&self.jwks_url, &self.jwks_file, &self.secret_file) {
             (Some(url), None, None) if url.value == DISCOVER => {
-                Some(KeySource::Discover { issuer: &self.issuer.as_ref()?.value })
+                Some(KeysFrom::Discover { issuer: &self.issuer.as_ref()?.value })
             }
-            (Some(url), None, None) => Some(KeySource::Url(&url.value)),
-            (None, Some(file), None) => Some(KeySource::File(&file.value)),
-            (None, None, Some(file)) => Some(KeySource::Secret(&file.value)),
+            (Some(url), None, None) => Some(KeysFrom::Url(&url.value)),
+            (None, Some(file), None) => Some(KeysFrom::File(&file.value)),
+            (None, None, Some(file)) => Some(KeysFrom::Secret(&file.value)),
             (..) => None,
         }
     }

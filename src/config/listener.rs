@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::decode::{Decode, Decoder, Node, section};
 use crate::config::report::{Located, Place, Report};
-use crate::config::value::{ByteSize, is_everyone, refuse_zero};
+use crate::config::value::{ByteSize, Quota, is_everyone, refuse_zero};
 
 section! {
     /// `[[listener]]`
@@ -38,6 +38,8 @@ section! {
         header_bytes: ByteSize = ByteSize(32 << 10),
         /// The request target.
         uri_bytes: ByteSize = ByteSize(8 << 10),
+        /// Tokens that one client may have verified for the first time; again costs nothing. Counted by address, IPv6 by /64.
+        cold_verifications: Quota = Quota { count: 500, window: Duration::from_secs(1) },
         /// Open connections: a number, or "auto" for what the file limit allows.
         connections: Count = Count::Auto,
     }
@@ -85,7 +87,7 @@ impl Listener {
 
 impl ListenerLimits {
     fn check(&self, report: &mut Report) {
-        let Self { headers, header_bytes, uri_bytes, connections: _, place } = *self;
+        let Self { headers, header_bytes, uri_bytes, connections: _, cold_verifications: _, place } = *self;
         if !HEADERS.contains(&headers) {
             let why = format!("`headers` is {headers}, expected {} to {}", HEADERS.start(), HEADERS.end());
             report.error(report.at(place, "headers"), why);

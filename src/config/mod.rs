@@ -20,7 +20,7 @@ mod upstream;
 
 pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
 use decode::section;
-pub use issuer::{AccountSource, Issuer, IssuerClaims, JwsAlgorithm, KeySource};
+pub use issuer::{AccountSource, Issuer, IssuerClaims, JwsAlgorithm, KeysFrom};
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode};
 #[cfg(test)]
 pub use listener::ListenerLimits;

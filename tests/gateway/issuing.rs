@@ -240,7 +240,7 @@ fn a_key_of_a_tenant_administers_no_realm() {
         let answer = gateway.request(method, &path, &[&key, "Content-Type: application/json"], "");
         assert_eq!(
             (answer.status, gateway.why(&answer)),
-            (403, "refused authorize key_tenant_bound".to_owned()),
+            (403, "refused authorize tenant_bound".to_owned()),
             "{method} {path}"
         );
     }
