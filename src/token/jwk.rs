@@ -205,3 +205,288 @@ const MAX_KEYS: usize = 100;
 const MAX_KID_BYTES: usize = 256;
 const MIN_RSA_BITS: usize = 2048;
 const MAX_RSA_BITS: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::fixture::{PUBLIC, Pair, SECRET, encoded, jwks};
+    use crate::token::header::{Header, Parts};
+    use crate::token::{Origin, kid_of};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn set(keys: &[Value]) -> KeySet {
+        KeySet::parse(&jwks(keys), &PUBLIC).unwrap()
+    }
+
+    /// The outcome of the signature alone.
+    fn judged(keys: &KeySet, token: &str) -> &'static str {
+        let parts = Parts::of(token).unwrap();
+        let header = Header::read(parts.header, Origin::Foreign).unwrap();
+        let judged = keys.verify(header.kid.as_deref(), &header.alg, parts.message.as_bytes(), parts.signature);
+        judged.map_or_else(|denial| denial.code(), |()| "accepted")
+    }
+
+    fn token(pair: &Pair, alg: &str, kid: Option<&str>) -> String {
+        let header = kid.map_or_else(|| json!({ "alg": alg }), |kid| json!({ "alg": alg, "kid": kid }));
+        pair.token(&header, &json!({ "sub": "1" }))
+    }
+
+    fn changed(jwk: &Value, member: &str, value: Value) -> Value {
+        let mut jwk = jwk.clone();
+        jwk[member] = value;
+        jwk
+    }
+
+    /// Why a key is left out.
+    fn reason(jwk: Value) -> String {
+        let set = set(&[jwk]);
+        assert_eq!(set.len(), 0);
+        set.skipped().join(" and ").replace("key \"k\": ", "")
+    }
+
+    /// F1: a key serves its own algorithms, whatever the token says, and the `alg` of a JWK leaves it one.
+    #[test]
+    fn the_kind_of_a_key_pins_its_algorithms() {
+        for pair in [Pair::rsa(), Pair::p256(), Pair::p384(), Pair::ed25519()] {
+            let jwk = pair.jwk(Some("k"));
+            let keys = set(std::slice::from_ref(&jwk));
+            assert_eq!(keys.describe(), [("k".to_owned(), pair.algorithms().to_vec())]);
+            for algorithm in PUBLIC.into_iter().chain(SECRET) {
+                let fits = pair.algorithms().contains(&algorithm);
+                let expected = if fits { "accepted" } else { "token_algorithm" };
+                assert_eq!(judged(&keys, &token(&pair, algorithm.as_str(), Some("k"))), expected, "{algorithm:?}");
+            }
+            for algorithm in PUBLIC {
+                let pinned = set(&[changed(&jwk, "alg", algorithm.as_str().into())]);
+                let fits = pair.algorithms().contains(&algorithm);
+                assert_eq!(pinned.len(), usize::from(fits), "{algorithm:?}");
+                for other in pair.algorithms().iter().filter(|other| fits && **other != algorithm) {
+                    assert_eq!(judged(&pinned, &token(&pair, other.as_str(), Some("k"))), "token_algorithm");
+                }
+            }
+        }
+    }
+
+    /// F1: the issuer's list holds, whatever its key set allows.
+    #[test]
+    fn an_algorithm_that_is_not_the_issuers_is_refused() {
+        let pair = Pair::rsa();
+        let keys = KeySet::parse(&jwks(&[pair.jwk(Some("k"))]), &[JwsAlgorithm::Rs256, JwsAlgorithm::Es256]).unwrap();
+        assert_eq!(keys.describe(), [("k".to_owned(), vec![JwsAlgorithm::Rs256])]);
+        assert_eq!(judged(&keys, &token(&pair, "PS256", Some("k"))), "token_algorithm");
+        let none = KeySet::parse(&jwks(&[pair.jwk(Some("k"))]), &[JwsAlgorithm::Es256, JwsAlgorithm::Hs256]).unwrap();
+        assert_eq!(none.skipped(), ["key \"k\": no algorithm that the issuer may use goes with it"]);
+    }
+
+    /// G4: keys that are weak, broken or for something else are left out, each with its reason.
+    #[test]
+    fn a_key_that_cannot_be_used_is_left_out_with_its_reason() {
+        let rsa = Pair::rsa().jwk(Some("k"));
+        let n = URL_SAFE_NO_PAD.decode(rsa["n"].as_str().unwrap()).unwrap();
+        let modulus = |bytes: Vec<u8>| changed(&rsa, "n", encoded(&bytes).into());
+        let odd = |bytes: usize| modulus(vec![0xff; bytes]);
+        let exponent = |bytes: &[u8]| changed(&rsa, "e", encoded(bytes).into());
+        let (ec, ed) = (Pair::p256().jwk(Some("k")), Pair::ed25519().jwk(Some("k")));
+        let bad_rsa = "its RSA exponent or modulus is none that a key may have";
+        let coordinates = "its coordinates do not have the 32 bytes of the curve";
+        let key_ops = "its `key_ops` does not list \"verify\"";
+        let secret = "a secret (`oct`) is never taken from a key set: whoever can read the set could sign";
+        let cases = [
+            (odd(64), "it is an RSA key of 512 bits; 2048 to 8192 are taken"),
+            (odd(255), "it is an RSA key of 2040 bits; 2048 to 8192 are taken"),
+            (modulus([&[0x7f], &n[1..]].concat()), "it is an RSA key of 2047 bits; 2048 to 8192 are taken"),
+            (odd(1025), "it is an RSA key of 8200 bits; 2048 to 8192 are taken"),
+            (modulus([&[0], n.as_slice()].concat()), "its `n` is empty or begins with a zero byte"),
+            (modulus(Vec::new()), "its `n` is empty or begins with a zero byte"),
+            (modulus([&n[..255], &[2]].concat()), bad_rsa),
+            (exponent(&[1]), bad_rsa),
+            (exponent(&[2]), bad_rsa),
+            (exponent(&[0]), bad_rsa),
+            (exponent(&[]), bad_rsa),
+            (exponent(&[1, 0, 0]), bad_rsa),
+            (exponent(&[0, 1, 0, 1]), bad_rsa),
+            (exponent(&[1, 0, 0, 0, 1]), bad_rsa),
+            (changed(&rsa, "e", json!(65537)), "its `e` is no text"),
+            (changed(&rsa, "n", json!("AQ==")), "its `n` is no base64url"),
+            (changed(&ec, "y", ec["x"].clone()), "it is no key for ES256 (InvalidEncoding)"),
+            (changed(&ec, "x", encoded(&[0; 31]).into()), coordinates),
+            (changed(&ec, "x", encoded(&[0; 33]).into()), coordinates),
+            (changed(&ec, "crv", json!("P-384")), "its coordinates do not have the 48 bytes of the curve"),
+            (changed(&ec, "crv", json!("secp256k1")), "its curve \"secp256k1\" is not known"),
+            (changed(&ec, "kty", json!("RSA")), "it has no `n`"),
+            (changed(&ed, "crv", json!("X25519")), "its curve \"X25519\" is not known"),
+            (changed(&ed, "x", encoded(&[0; 31]).into()), "it is no key for EdDSA (InvalidEncoding)"),
+            (changed(&ed, "kty", json!("AKP")), "its kind \"AKP\" is not known"),
+            (changed(&ed, "kty", Value::Null), "its `kty` is no text"),
+            (changed(&ed, "use", json!("enc")), "its `use` is \"enc\" and not \"sig\""),
+            (changed(&ed, "use", json!(["sig"])), "its `use` is no text"),
+            (changed(&ed, "key_ops", json!(["sign"])), key_ops),
+            (changed(&ed, "key_ops", json!("verify")), key_ops),
+            (changed(&ed, "alg", json!("none")), "its `alg` \"none\" is not the issuer's or not for such a key"),
+            (changed(&ec, "alg", json!("RS256")), "its `alg` \"RS256\" is not the issuer's or not for such a key"),
+            (changed(&rsa, "alg", json!("HS256")), "its `alg` \"HS256\" is not the issuer's or not for such a key"),
+            (json!({ "kty": "oct", "kid": "k", "k": encoded(&[7; 32]) }), secret),
+            (json!({ "kid": "k" }), "it has no `kty`"),
+            (json!({ "kid": 1 }), "key 1 (without kid): its `kid` is no text"),
+            (json!("key"), "key 1 (without kid): it is no object"),
+        ];
+        for (jwk, expected) in cases {
+            assert_eq!(reason(jwk.clone()), expected, "{jwk}");
+        }
+        let odd_names = [json!("a\nb"), json!("a".repeat(257))];
+        for (kid, shown) in odd_names.into_iter().zip([r"a\nb".to_owned(), "a".repeat(64)]) {
+            let expected = format!("key \"{shown}\": its `kid` has control characters or more than 256 bytes");
+            assert_eq!(reason(changed(&ed, "kid", kid)), expected);
+        }
+    }
+
+    #[test]
+    fn a_private_key_in_a_set_is_left_out_loudly() {
+        for (jwk, member) in
+            [(Pair::rsa().jwk(Some("k")), "qi"), (Pair::p256().jwk(Some("k")), "d"), (Pair::ed25519().jwk(Some("k")), "d")]
+        {
+            let found = reason(changed(&jwk, member, json!("AQAB")));
+            assert!(found.starts_with(&format!("it holds the PRIVATE key (`{member}`): ")), "{found}");
+        }
+    }
+
+    /// G4: keys of a library whose keys can be taken apart. Here small numbers of the same residues.
+    #[test]
+    fn moduli_of_a_library_that_made_weak_keys_are_known() {
+        assert!(is_roca(&65537_u64.to_be_bytes()) && is_roca(&65537_u64.pow(3).to_be_bytes()));
+        assert!(!is_roca(&65539_u64.to_be_bytes()) && !is_roca(&[0]) && !is_roca(&[]));
+        assert_eq!(set(&[Pair::rsa().jwk(Some("k"))]).len(), 1);
+    }
+
+    /// G4: what is no key set is refused whole.
+    #[test]
+    fn a_document_that_is_no_key_set_is_refused() {
+        let json_error = "the key set is no JSON object that can be read in one way only";
+        let list_error = "the key set has no list `keys` (RFC 7517, section 5)";
+        let deep = format!(r#"{{"keys":[],"x":{}}}"#, "[".repeat(100_000));
+        let many = |keys: usize| jwks(&vec![json!({}); keys]);
+        let large = [b"{".as_slice(), &vec![b' '; MAX_SET_BYTES]].concat();
+        let cases: [(&[u8], &str); 12] = [
+            (b"", json_error),
+            (b"<html>", json_error),
+            (b"[]", json_error),
+            (br#"{"keys":[],"keys":[]}"#, json_error),
+            (br#"{"keys":[{"kid":"a","\u006bid":"b"}]}"#, json_error),
+            (b"{\"keys\":[]}\xff", json_error),
+            (deep.as_bytes(), json_error),
+            (b"{}", list_error),
+            (br#"{"keys":{}}"#, list_error),
+            (&many(101), "the key set lists 101 keys; at most 100 are read"),
+            (&many(1000), "the key set lists 1000 keys; at most 100 are read"),
+            (&large, "the key set has 1048577 bytes; at most 1048576 are read"),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(KeySet::parse(bytes, &PUBLIC).unwrap_err(), expected, "{:.60}", String::from_utf8_lossy(bytes));
+        }
+        let most = KeySet::parse(&many(100), &PUBLIC).unwrap();
+        assert_eq!((most.len(), most.skipped().len(), most.is_empty()), (0, 100, true));
+    }
+
+    /// G4, G1: one odd key does not take the good ones along.
+    #[test]
+    fn a_bad_key_leaves_the_others_in_use() {
+        let pair = Pair::ed25519();
+        let keys = set(&[
+            json!({ "kty": "new" }),
+            pair.jwk(Some("good")),
+            json!(7),
+            changed(&pair.jwk(Some("enc")), "use", json!("enc")),
+        ]);
+        assert_eq!((keys.len(), keys.skipped().len()), (1, 3));
+        assert!(keys.knows("good") && !keys.knows("enc") && !keys.knows("") && !keys.knows("Good"));
+        assert_eq!(judged(&keys, &token(&pair, "EdDSA", Some("good"))), "accepted");
+    }
+
+    #[test]
+    fn two_keys_of_one_kid_are_none_and_one_key_twice_is_one() {
+        let (one, other) = (Pair::ed25519(), Pair::ed25519());
+        let both = set(&[one.jwk(Some("k")), other.jwk(Some("k")), other.jwk(Some("fine"))]);
+        assert_eq!(both.describe(), [("fine".to_owned(), vec![JwsAlgorithm::EdDsa])]);
+        assert_eq!(both.skipped(), ["key \"k\": another key has the same kid"; 2]);
+        for pair in [&one, &other] {
+            assert_eq!(judged(&both, &token(pair, "EdDSA", Some("k"))), "token_key_unknown");
+        }
+        let twice = set(&[one.jwk(Some("k")), changed(&one.jwk(Some("k")), "x5t", json!("…"))]);
+        assert_eq!((twice.len(), twice.skipped()), (1, &[][..]));
+        assert_eq!(judged(&twice, &token(&one, "EdDSA", Some("k"))), "accepted");
+    }
+
+    /// F7: a kid is compared and nothing else.
+    #[test]
+    fn a_kid_leads_to_its_own_key_only() {
+        let (first, second) = (Pair::ed25519(), Pair::ed25519());
+        let keys = set(&[first.jwk(Some("a")), second.jwk(Some("b"))]);
+        assert_eq!(judged(&keys, &token(&first, "EdDSA", Some("a"))), "accepted");
+        assert_eq!(judged(&keys, &token(&first, "EdDSA", Some("b"))), "token_signature");
+        for kid in ["", "A", "a ", "../a", "a\0", "' or 1=1 --", "http://127.0.0.1/jwks", "é"] {
+            assert_eq!(judged(&keys, &token(&first, "EdDSA", Some(kid))), "token_key_unknown", "{kid:?}");
+            assert_eq!(kid_of(&token(&first, "EdDSA", Some(kid))).as_deref(), Some(kid));
+        }
+    }
+
+    #[test]
+    fn a_token_without_kid_is_taken_where_one_key_fits() {
+        let (rsa, ec, other) = (Pair::rsa(), Pair::p256(), Pair::p256());
+        let keys = set(&[rsa.jwk(Some("a")), ec.jwk(Some("b"))]);
+        assert_eq!(judged(&keys, &token(&rsa, "PS512", None)), "accepted");
+        assert_eq!(judged(&keys, &token(&ec, "ES256", None)), "accepted");
+        assert_eq!(judged(&keys, &token(&ec, "ES384", None)), "token_algorithm");
+        let two = set(&[ec.jwk(Some("a")), other.jwk(None)]);
+        assert_eq!(judged(&two, &token(&ec, "ES256", None)), "token_key_unknown");
+        assert_eq!(judged(&KeySet::of(Vec::new()), &token(&ec, "ES256", None)), "token_key_unknown");
+    }
+
+    #[test]
+    fn a_key_without_kid_is_for_tokens_without_kid() {
+        let pair = Pair::p384();
+        let keys = set(&[pair.jwk(None)]);
+        assert_eq!(keys.describe(), [(String::new(), vec![JwsAlgorithm::Es384])]);
+        assert_eq!(judged(&keys, &token(&pair, "ES384", None)), "accepted");
+        for kid in ["", "a"] {
+            assert_eq!(judged(&keys, &token(&pair, "ES384", Some(kid))), "token_key_unknown", "{kid:?}");
+        }
+    }
+
+    /// G2: one kid at two issuers is two keys.
+    #[test]
+    fn a_key_of_one_issuer_is_nothing_at_another() {
+        let (ours, theirs) = (Pair::p256(), Pair::p256());
+        let (our_keys, their_keys) = (set(&[ours.jwk(Some("1"))]), set(&[theirs.jwk(Some("1"))]));
+        assert_eq!(judged(&our_keys, &token(&ours, "ES256", Some("1"))), "accepted");
+        assert_eq!(judged(&our_keys, &token(&theirs, "ES256", Some("1"))), "token_signature");
+        assert_eq!(judged(&their_keys, &token(&ours, "ES256", Some("1"))), "token_signature");
+        assert_ne!(our_keys, their_keys);
+    }
+
+    #[test]
+    fn sets_are_equal_where_they_take_the_same_tokens() {
+        let (a, b) = (Pair::ed25519().jwk(Some("a")), Pair::p256().jwk(Some("b")));
+        let both = set(&[a.clone(), b.clone()]);
+        assert_eq!(both, set(&[b.clone(), changed(&a, "x5u", json!("http://127.0.0.1/")), json!({ "kty": "new" })]));
+        assert_ne!(both, set(std::slice::from_ref(&a)));
+        assert_ne!(both, set(&[a.clone(), changed(&b, "kid", json!("c"))]));
+        assert_ne!(both, KeySet::parse(&jwks(&[a, b]), &[JwsAlgorithm::EdDsa]).unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert_eq!(KeySet::parse(&bytes, &PUBLIC).map_or(0, |set| set.len()), 0);
+        }
+
+        #[test]
+        fn no_members_make_it_panic(
+            kty in "RSA|EC|OKP|oct", crv in "P-256|P-384|Ed25519|", n in "[A-Za-z0-9_-]{0,350}", e in "[A-Za-z0-9_-]{0,6}", x in "[A-Za-z0-9_-]{40,70}",
+        ) {
+            let key = json!({ "kty": kty, "crv": crv, "n": n, "e": e, "x": x, "y": x });
+            let set = set(&[key]);
+            prop_assert_eq!(set.len() + set.skipped().len(), 1);
+        }
+    }
+}

@@ -259,9 +259,9 @@ mod tests {
             let other = SigningKey::load(algorithm, &SigningKey::generate(algorithm)).unwrap();
             let token = key.sign(&object(&json!({ "typ": "JWT" })), &object(&json!({ "sub": "1" }))).unwrap();
             let (message, signature) = token.rsplit_once('.').unwrap();
-            key.verifying_key().verify(algorithm.as_str(), message, signature).unwrap();
+            key.verifying_key().verify(algorithm.as_str(), message.as_bytes(), signature).unwrap();
             for (key, message) in [(&other, message.to_owned()), (&key, format!("{message}x"))] {
-                let denial = key.verifying_key().verify(algorithm.as_str(), &message, signature).unwrap_err();
+                let denial = key.verifying_key().verify(algorithm.as_str(), message.as_bytes(), signature).unwrap_err();
                 assert_eq!(denial.code(), "token_signature", "{algorithm:?}");
             }
         }

@@ -82,7 +82,7 @@ impl KeySet {
 
     /// Whether the key that the header names made `signature` (base64url) over `message`. A token without `kid` is taken
     /// where one key alone could have signed it.
-    pub(super) fn verify(&self, kid: Option<&str>, alg: &str, message: &str, signature: &str) -> Result<(), Denial> {
+    pub(super) fn verify(&self, kid: Option<&str>, alg: &str, message: &[u8], signature: &str) -> Result<(), Denial> {
         let unknown = || Denial::TokenKeyUnknown { kid: shortened(kid.unwrap_or_default()) };
         let named = || self.keys.iter().filter(|key| key.name.answers_to(kid));
         let mut fitting = named().filter(|key| key.serves(alg));
@@ -122,4 +122,76 @@ fn content(keys: &[VerifyingKey]) -> [u8; 32] {
         digest::digest(&digest::SHA256, contents.into_iter().flatten().copied().collect::<Vec<u8>>().as_slice()).as_ref(),
     );
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::fixture::{PUBLIC, Pair, SECRET, encoded, jwks};
+
+    fn secret_set(text: &str, algorithms: &[JwsAlgorithm]) -> Result<KeySet, String> {
+        KeySet::secret(&Secret::new(text), algorithms)
+    }
+
+    fn signature(text: &str) -> String {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, text.as_bytes());
+        encoded(aws_lc_rs::hmac::sign(&key, b"message").as_ref())
+    }
+
+    fn judged(keys: &KeySet, kid: Option<&str>, alg: &str, signature: &str) -> &'static str {
+        keys.verify(kid, alg, b"message", signature).map_or_else(|denial| denial.code(), |()| "accepted")
+    }
+
+    #[test]
+    fn a_secret_is_good_for_every_kid_and_for_its_algorithms_only() {
+        let text = "0123456789abcdef0123456789abcdef";
+        let keys = secret_set(&format!("{text}\r\n"), &[JwsAlgorithm::Hs256]).unwrap();
+        assert_eq!(keys.describe(), [(String::new(), vec![JwsAlgorithm::Hs256])]);
+        for kid in [None, Some(""), Some("theirs")] {
+            assert_eq!(judged(&keys, kid, "HS256", &signature(text)), "accepted", "{kid:?}");
+            assert_eq!(judged(&keys, kid, "HS384", &signature(text)), "token_algorithm", "{kid:?}");
+        }
+        assert!(keys.knows("theirs"));
+        assert_eq!(judged(&keys, None, "HS256", &signature("0123456789abcdef0123456789abcdeX")), "token_signature");
+        assert_eq!(keys, secret_set(text, &[JwsAlgorithm::Hs256]).unwrap());
+        assert_ne!(keys, secret_set(&format!("{text} "), &[JwsAlgorithm::Hs256]).unwrap());
+    }
+
+    /// F1: no public key becomes a secret and no secret a public key.
+    #[test]
+    fn a_secret_that_is_too_short_or_for_other_algorithms_is_refused() {
+        for (algorithm, least) in SECRET.into_iter().zip([32, 48, 64]) {
+            let short = secret_set(&"x".repeat(least - 1), &[algorithm]).unwrap_err();
+            let expected = format!("the secret has {} bytes; {} needs at least {least}", least - 1, algorithm.as_str());
+            assert_eq!(short, expected);
+            assert_eq!(secret_set(&"x".repeat(least), &[algorithm]).unwrap().len(), 1);
+        }
+        for algorithm in PUBLIC {
+            let found = secret_set(&"x".repeat(64), &[JwsAlgorithm::Hs256, algorithm]).unwrap_err();
+            assert_eq!(found, format!("{} takes a public key and no secret", algorithm.as_str()));
+        }
+        assert_eq!(secret_set(&"x".repeat(64), &[]).unwrap_err(), "no algorithm that the issuer may use goes with it");
+    }
+
+    /// F11: one signature has one spelling.
+    #[test]
+    fn a_signature_has_one_spelling() {
+        let text = "0123456789abcdef0123456789abcdef";
+        let keys = secret_set(text, &[JwsAlgorithm::Hs256]).unwrap();
+        let good = signature(text);
+        for other in [format!("{good}="), format!(" {good}"), format!("{good}\n"), format!("{good}A")] {
+            assert_eq!(judged(&keys, None, "HS256", &other), "token_malformed", "{other:?}");
+        }
+        for other in [String::new(), good.get(..40).unwrap().to_owned(), format!("{good}AAA")] {
+            assert!(["token_signature", "token_malformed"].contains(&judged(&keys, None, "HS256", &other)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn debug_output_shows_names_and_no_key() {
+        let keys = secret_set("0123456789abcdef0123456789abcdef", &[JwsAlgorithm::Hs256]).unwrap();
+        assert_eq!(format!("{keys:?}"), "[VerifyingKey(HS256 )]");
+        let keys = KeySet::parse(&jwks(&[Pair::p256().jwk(Some("k"))]), &PUBLIC).unwrap();
+        assert_eq!(format!("{keys:?}"), "[VerifyingKey(ES256 k)]");
+    }
 }

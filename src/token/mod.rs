@@ -3,6 +3,8 @@
 //! whether a session, a key or an account still exists is asked elsewhere.
 
 mod claims;
+#[cfg(test)]
+mod fixture;
 mod header;
 mod json;
 mod jwk;
@@ -12,6 +14,7 @@ mod opaque;
 mod profile;
 #[cfg(test)]
 mod vectors;
+mod verified;
 mod verifying;
 
 pub use claims::Claims;
@@ -20,4 +23,5 @@ pub use key::SigningKey;
 pub use key_set::KeySet;
 pub use opaque::KeyFormat;
 pub use profile::{Origin, Profile, Verifier};
+pub use verified::VerifiedCache;
 pub use verifying::VerifyingKey;

@@ -85,7 +85,7 @@ impl Profile {
     pub fn verify(&self, keys: &KeySet, token: &str, now: Timestamp) -> Result<Claims, Denial> {
         let parts = Parts::of(token)?;
         let header = Header::read(parts.header, self.origin)?;
-        keys.verify(header.kid.as_deref(), &header.alg, parts.message, parts.signature)?;
+        keys.verify(header.kid.as_deref(), &header.alg, parts.message.as_bytes(), parts.signature)?;
         self.judge_type(header.typ.as_deref().unwrap_or_default())?;
         let claims = decoded(parts.claims, "the claims are no JSON object that can be read in one way only")?;
         self.judge_claims(claims, now)
@@ -149,7 +149,8 @@ mod tests {
     use super::*;
     use crate::config::SigningAlgorithm;
     use crate::identity::Secret;
-    use crate::token::{MAX_TOKEN_BYTES, SigningKey};
+    use crate::token::fixture::{PUBLIC, Pair, jwks};
+    use crate::token::{MAX_TOKEN_BYTES, SigningKey, issuer_of, kid_of};
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use proptest::prelude::*;
@@ -421,6 +422,217 @@ mod tests {
         let token = raw(&format!(r#"{{"alg":"HS256","kid":"{}"}}"#, "A".repeat(4000)), body.as_bytes());
         let shown = judge(&token).unwrap_err().to_string();
         assert_eq!(shown, format!("no key has the id {:?}", "A".repeat(64)));
+    }
+
+    /// What an issuer of others writes, and its key.
+    fn foreign() -> (Pair, KeySet, Profile) {
+        let pair = Pair::ed25519();
+        let keys = KeySet::parse(&jwks(&[pair.jwk(Some("k"))]), &PUBLIC).unwrap();
+        let profile = Profile {
+            issuer: Some("https://api.test".into()),
+            audience: vec!["https://api.test".into(), "gateway".into()],
+            types: vec!["at+jwt".into()],
+            leeway: Duration::from_secs(30),
+            required_claims: ["exp", "sub", "iss", "aud"].map(str::to_owned).to_vec(),
+            subject_claim: "sub".into(),
+            origin: Origin::Foreign,
+        };
+        (pair, keys, profile)
+    }
+
+    fn named(judged: Result<Claims, Denial>) -> String {
+        match judged {
+            Ok(_) => "accepted".to_owned(),
+            Err(Denial::TokenClaim { claim }) => format!("token_claim {claim}"),
+            Err(denial) => denial.code().to_owned(),
+        }
+    }
+
+    const FOREIGN_HEADER: &str = r#"{"alg":"EdDSA","typ":"at+jwt","kid":"k"}"#;
+
+    /// F3, F6: what must be understood is refused, and a key that the token brings is no key.
+    #[test]
+    fn of_a_foreign_header_only_harmless_members_are_overlooked() {
+        let (pair, keys, profile) = foreign();
+        let body = claims().to_string();
+        for (more, expected) in [
+            (r#","cty":"JWT","x5t":"AA","x5t#S256":1,"nonce":null,"new":{"a":[1]}"#, "accepted"),
+            (r#","crit":["exp"]"#, "token_malformed"),
+            (r#","crit":[]"#, "token_malformed"),
+            (r#","crit":null"#, "token_malformed"),
+            (r#","\u0063rit":["exp"]"#, "token_malformed"),
+            (r#","b64":false"#, "token_malformed"),
+            (r#","b64":true"#, "token_malformed"),
+            (r#","zip":"DEF""#, "token_malformed"),
+            (r#","jwk":{}"#, "token_malformed"),
+            (r#","jku":"http://127.0.0.1/""#, "token_malformed"),
+            (r#","x5u":"http://127.0.0.1/""#, "token_malformed"),
+            (r#","x5c":[]"#, "token_malformed"),
+            (r#","alg":"EdDSA""#, "token_malformed"),
+            (r#","typ":1"#, "token_malformed"),
+        ] {
+            let header = FOREIGN_HEADER.replace('}', &format!("{more}}}"));
+            let judged = profile.verify(&keys, &pair.raw(&header, body.as_bytes()), Timestamp::from_seconds(NOW));
+            assert_eq!(named(judged), expected, "{more}");
+        }
+        for header in [r#"{"alg":"EdDSA","typ":null,"kid":"k"}"#, r#"{"alg":["EdDSA"],"kid":"k"}"#, r#"{"kid":"k"}"#] {
+            let judged = profile.verify(&keys, &pair.raw(header, body.as_bytes()), Timestamp::from_seconds(NOW));
+            assert_eq!(named(judged), "token_malformed", "{header}");
+        }
+    }
+
+    /// F2: times may have fractions and nothing else.
+    #[test]
+    fn foreign_times_are_numbers_of_this_age() {
+        let (pair, keys, profile) = foreign();
+        let judge =
+            |claims: &Value, at: Timestamp| profile.verify(&keys, &pair.raw(FOREIGN_HEADER, claims.to_string().as_bytes()), at);
+        let at = |seconds: u64, millis: u64| Timestamp(seconds * 1000 + millis);
+        let fractions = with("exp", json!(NOW as f64 + 0.5));
+        assert_eq!(named(judge(&fractions, at(NOW + 30, 499))), "accepted");
+        assert_eq!(named(judge(&fractions, at(NOW + 30, 500))), "token_expired");
+        let later = with("nbf", json!(NOW as f64 + 40.25));
+        assert_eq!(named(judge(&later, at(NOW + 10, 249))), "token_not_yet_valid");
+        let found = judge(&later, at(NOW + 10, 250)).unwrap();
+        assert_eq!((found.not_before, found.issued_at), (at(NOW + 40, 250), Some(at(NOW - 10, 0))));
+        let now = Timestamp::from_seconds(NOW);
+        for claim in ["exp", "nbf", "iat"] {
+            for value in [
+                json!("1900000000"),
+                json!(-1),
+                json!(-0.5),
+                json!(null),
+                json!(true),
+                json!([1]),
+                json!({}),
+                json!(1e300),
+                json!(u64::MAX),
+                json!(2f64.powi(64)),
+            ] {
+                assert_eq!(named(judge(&with(claim, value.clone()), now)), format!("token_claim {claim}"), "{value}");
+            }
+        }
+        assert_eq!(named(judge(&with("exp", json!(0)), now)), "token_expired");
+        assert_eq!(named(judge(&with("iat", json!(NOW + 31)), now)), "token_not_yet_valid");
+        assert_eq!(named(judge(&without("exp"), now)), "token_claim exp");
+        let timeless = judge(&without("iat"), now).unwrap();
+        assert_eq!((timeless.issued_at, timeless.not_before), (None, Timestamp::default()));
+    }
+
+    /// F4: issuer and audience count where the profile names them, and a token for somebody is for nobody else.
+    #[test]
+    fn a_foreign_token_is_for_one_of_the_audiences() {
+        let (pair, keys, profile) = foreign();
+        let judge = |profile: &Profile, claims: &Value| {
+            named(profile.verify(&keys, &pair.raw(FOREIGN_HEADER, claims.to_string().as_bytes()), Timestamp::from_seconds(NOW)))
+        };
+        for (aud, expected) in [
+            (json!("gateway"), "accepted"),
+            (json!(["x", "gateway"]), "accepted"),
+            (json!("gatewa"), "token_audience"),
+            (json!("Gateway"), "token_audience"),
+            (json!([]), "token_audience"),
+            (json!(["gateway", ["gateway"]]), "token_claim aud"),
+            (json!({ "gateway": 1 }), "token_claim aud"),
+            (json!(null), "token_claim aud"),
+        ] {
+            assert_eq!(judge(&profile, &with("aud", aud.clone())), expected, "{aud}");
+        }
+        let lax = Profile { required_claims: Vec::new(), ..profile.clone() };
+        assert_eq!(judge(&lax, &without("aud")), "token_claim aud", "what is configured is asked for");
+        assert_eq!(judge(&lax, &without("iss")), "token_claim iss");
+        let own_secret = Profile { issuer: None, audience: Vec::new(), ..lax };
+        let mut plain = without("aud");
+        plain["iss"] = json!(7);
+        assert_eq!(judge(&own_secret, &plain), "accepted");
+        assert_eq!(judge(&own_secret, &claims()), "token_audience", "it is for somebody else");
+        assert_eq!(judge(&own_secret, &with("aud", json!([]))), "token_audience");
+        assert_eq!(judge(&own_secret, &with("aud", json!(null))), "token_claim aud");
+    }
+
+    #[test]
+    fn required_claims_and_the_subject_are_found_inside_others_too() {
+        let (pair, keys, profile) = foreign();
+        let profile = Profile {
+            required_claims: vec!["https://x.test/org".into(), "realm_access.roles".into()],
+            subject_claim: "user.name".into(),
+            ..profile
+        };
+        let mut all = claims();
+        all["https://x.test/org"] = json!("o");
+        all["realm_access"] = json!({ "roles": ["a"] });
+        all["user"] = json!({ "name": "ann" });
+        let judge = |claims: &Value| {
+            profile.verify(&keys, &pair.raw(FOREIGN_HEADER, claims.to_string().as_bytes()), Timestamp::from_seconds(NOW))
+        };
+        let found = judge(&all).unwrap();
+        assert_eq!(found.subject, "ann");
+        assert_eq!(found.find("realm_access.roles"), Some(&json!(["a"])));
+        assert_eq!(found.find("https://x.test/org"), Some(&json!("o")));
+        for name in ["realm_access.none", "realm_access.roles.0", "sub.x", "", ".", "realm_access."] {
+            assert_eq!(found.find(name), None, "{name:?}");
+        }
+        for (outer, value, expected) in [
+            ("https://x.test/org", json!(null), "token_claim https://x.test/org"),
+            ("realm_access", json!({ "roles": null }), "token_claim realm_access.roles"),
+            ("realm_access", json!("roles"), "token_claim realm_access.roles"),
+            ("user", json!({ "name": "a\r\nb" }), "token_claim user.name"),
+            ("user", json!({ "name": "" }), "token_claim user.name"),
+            ("user", json!({ "name": 1 }), "token_claim user.name"),
+            ("user", json!({}), "token_claim user.name"),
+            ("jti", json!(1), "token_claim jti"),
+            ("sid", json!("a\u{0}b"), "token_claim sid"),
+        ] {
+            let mut changed = all.clone();
+            changed[outer] = value.clone();
+            assert_eq!(named(judge(&changed)), expected, "{outer} {value}");
+        }
+        // The whole name goes first, so that nothing inside another claim stands in for it.
+        all["user.name"] = json!("bob");
+        assert_eq!(judge(&all).unwrap().subject, "bob");
+    }
+
+    /// F9: without a word about it, only access tokens are access tokens.
+    #[test]
+    fn the_type_of_a_foreign_token_is_one_that_the_profile_takes() {
+        let (pair, keys, profile) = foreign();
+        let lax = Profile { types: vec!["JWT".into(), String::new()], ..profile.clone() };
+        for (typ, strict_outcome, lax_outcome) in [
+            (r#""typ":"at+jwt","#, "accepted", "token_type"),
+            (r#""typ":"application/AT+JWT","#, "accepted", "token_type"),
+            (r#""typ":"jwt","#, "token_type", "accepted"),
+            (r#""typ":"","#, "token_type", "accepted"),
+            ("", "token_type", "accepted"),
+            (r#""typ":"id+jwt","#, "token_type", "token_type"),
+            (r#""typ":"logout+jwt","#, "token_type", "token_type"),
+            (r#""typ":"dpop+jwt","#, "token_type", "token_type"),
+        ] {
+            let token = pair.raw(&format!(r#"{{{typ}"alg":"EdDSA","kid":"k"}}"#), claims().to_string().as_bytes());
+            for (profile, expected) in [(&profile, strict_outcome), (&lax, lax_outcome)] {
+                assert_eq!(named(profile.verify(&keys, &token, Timestamp::from_seconds(NOW))), expected, "{typ}");
+            }
+        }
+    }
+
+    /// F8, F10: the unverified look takes no more than the verified one.
+    #[test]
+    fn the_issuer_and_the_key_that_a_token_claims_are_read_as_strictly_as_the_rest() {
+        let pair = Pair::ed25519();
+        let token = |claims: &str| pair.raw(FOREIGN_HEADER, claims.as_bytes());
+        let good = token(r#"{"iss":"https://a.test"}"#);
+        assert_eq!((issuer_of(&good).as_deref(), kid_of(&good).as_deref()), (Some("https://a.test"), Some("k")));
+        for claims in
+            [r#"{"iss":"a","iss":"b"}"#, r#"{"iss":"a","\u0069ss":"b"}"#, r#"{"iss":["a"]}"#, "{}", "[]", "", r#"{"iss":"a"}x"#]
+        {
+            assert_eq!(issuer_of(&token(claims)), None, "{claims}");
+        }
+        let large = token(&format!(r#"{{"iss":"a","x":"{}"}}"#, "x".repeat(MAX_TOKEN_BYTES)));
+        assert_eq!((issuer_of(&large), kid_of(&large)), (None, None));
+        for text in ["", ".", "..", "a.b", "a.b.c.d", &".".repeat(10_000), &format!("{good}.")] {
+            assert_eq!((issuer_of(text), kid_of(text)), (None, None), "{text:.20}");
+        }
+        assert_eq!(kid_of(&pair.raw(r#"{"alg":"EdDSA"}"#, b"{}")), None);
+        assert_eq!(kid_of(&pair.raw(r#"{"alg":"EdDSA","kid":"a","kid":"b"}"#, b"{}")), None);
     }
 
     proptest! {

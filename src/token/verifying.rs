@@ -99,15 +99,15 @@ impl VerifyingKey {
     }
 
     /// Whether `signature` (base64url) is this key's over `message`, made with `alg`.
-    pub(super) fn verify(&self, alg: &str, message: &str, signature: &str) -> Result<(), Denial> {
+    pub(super) fn verify(&self, alg: &str, message: &[u8], signature: &str) -> Result<(), Denial> {
         let fitting = self.checks.iter().find(|(algorithm, _)| algorithm.as_str() == alg);
         let (_, material) = fitting.ok_or_else(|| Denial::TokenAlgorithm { found: shortened(alg) })?;
         // The engine takes one spelling of every text: no padding, no other alphabet, no left-over bits.
         let what = "the signature is no base64url";
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Denial::TokenMalformed { what })?;
         let verdict = match material {
-            Material::Public(key) => key.verify_sig(message.as_bytes(), &signature),
-            Material::Secret(key) => hmac::verify(key, message.as_bytes(), &signature),
+            Material::Public(key) => key.verify_sig(message, &signature),
+            Material::Secret(key) => hmac::verify(key, message, &signature),
         };
         verdict.map_err(|_| Denial::TokenSignature)
     }
