@@ -86,7 +86,9 @@ words! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource<'a> {
     /// The issuer's own metadata names the URL.
-    Discover { issuer: &'a str },
+    Discover {
+        issuer: &'a str,
+    },
     Url(&'a str),
     File(&'a PathBuf),
     Secret(&'a PathBuf),
