@@ -15,7 +15,7 @@ use crate::issuer::Issuer;
 use crate::limiter::{Limiter, Memory};
 use crate::observe::{AccessLog, Metrics, RecentRefusals};
 use crate::password::Passwords;
-use crate::pipeline::{Authenticator, ColdLimit, Books, Door, Fallback, Pipeline, Routing, Service};
+use crate::pipeline::{Authenticator, Books, ColdLimit, Door, Fallback, Pipeline, Routing, Service};
 use crate::store::Store;
 use crate::token::{SigningKey, VerifiedCache};
 

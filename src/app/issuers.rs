@@ -60,8 +60,7 @@ fn key_source(issuer: &config::Issuer) -> anyhow::Result<Arc<KeySource>> {
         KeysFrom::Discover { issuer } => Place::Discover { issuer: issuer.to_owned() },
         KeysFrom::Url(url) => Place::Url(url.to_owned()),
     };
-    let trust =
-        Trust { ca_file: issuer.ca_file.as_ref().map(|file| file.value.clone()), allow_private: issuer.allow_private };
+    let trust = Trust { ca_file: issuer.ca_file.as_ref().map(|file| file.value.clone()), allow_private: issuer.allow_private };
     let client = Client::new(&trust).map_err(anyhow::Error::msg)?;
     Ok(KeySource::fetched(issuer.label(), place, client, algorithms, issuer.refresh_interval, issuer.max_stale))
 }

@@ -20,8 +20,7 @@ use crate::app::load::Ready;
 use crate::body::{Body, Incoming};
 use crate::clock;
 use crate::config::{Listener, Upstream, Workers};
-use crate::identity::Networks;
-use crate::listener::{self, ConnectionInfo, Handler, Settings, client_address};
+use crate::listener::{self, ConnectionInfo, Handler, Settings, Trust, client_address};
 use crate::observe::{AccessLog, Health, Metrics};
 use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
 use crate::store::Store;
@@ -226,14 +225,14 @@ impl Drop for OnEnd {
 struct Gate {
     worker: Rc<Worker>,
     listener: Arc<str>,
-    trusted: Networks,
+    trusted: Trust,
     /// An address header from someone who is not trusted was ignored, and that was said.
     warned: Cell<bool>,
 }
 
 impl Gate {
     fn new(worker: Rc<Worker>, config: &Listener) -> Self {
-        let trusted = config.trusted_proxies.iter().map(|network| network.value).collect();
+        let trusted = Trust::new(&config.trusted_proxies);
         Self { worker, listener: config.name.value.as_str().into(), trusted, warned: Cell::new(false) }
     }
 }

@@ -18,7 +18,9 @@ use crate::token::KeyStatus;
 #[derive(Debug, Subcommand)]
 pub enum JwksCommand {
     /// Show the keys of every issuer, when they were fetched and what was left out; no key material
-    #[command(after_help = "Examples:\n  gateward jwks show\n  gateward jwks show --offline   # fetches them itself: the way to try a config out")]
+    #[command(
+        after_help = "Examples:\n  gateward jwks show\n  gateward jwks show --offline   # fetches them itself: the way to try a config out"
+    )]
     Show(JwksOptions),
     /// Have the running server fetch the keys of every issuer anew
     #[command(after_help = "Example:\n  gateward jwks refresh")]

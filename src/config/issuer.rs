@@ -108,9 +108,7 @@ impl Issuer {
     /// Where the keys come from. `None` in a file with mistakes.
     pub fn key_source(&self) -> Option<KeysFrom<'_>> {
         match (&self.jwks_url, &self.jwks_file, &self.secret_file) {
-            (Some(url), None, None) if url.value == DISCOVER => {
-                Some(KeysFrom::Discover { issuer: &self.issuer.as_ref()?.value })
-            }
+            (Some(url), None, None) if url.value == DISCOVER => Some(KeysFrom::Discover { issuer: &self.issuer.as_ref()?.value }),
             (Some(url), None, None) => Some(KeysFrom::Url(&url.value)),
             (None, Some(file), None) => Some(KeysFrom::File(&file.value)),
             (None, None, Some(file)) => Some(KeysFrom::Secret(&file.value)),

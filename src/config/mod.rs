@@ -20,11 +20,11 @@ mod upstream;
 
 pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
 use decode::section;
-pub use issuer::{AccountSource, Issuer, IssuerClaims, JwsAlgorithm, KeysFrom};
+pub use issuer::{AccountSource, Issuer, JwsAlgorithm, KeysFrom};
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode};
 #[cfg(test)]
 pub use listener::ListenerLimits;
-pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts};
+pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, TrustedProxies};
 pub use load::load;
 #[cfg(test)]
 pub use load::{Loaded, parse};

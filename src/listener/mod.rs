@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use crate::body::Body;
 use crate::config::{Listener, ListenerTimeouts};
 
-pub use client_addr::{ClientAddress, Peer, client_address};
+pub use client_addr::{ClientAddress, Peer, Trust, client_address};
 pub use sockets::bind;
 
 /// Answers requests. A panic while it does becomes a bare 500 for that request alone.

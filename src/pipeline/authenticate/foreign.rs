@@ -7,9 +7,7 @@ use serde_json::Value;
 use crate::clock::{Now, Timestamp};
 use crate::config::AccountSource;
 use crate::contract::Api;
-use crate::identity::{
-    Account, AccountId, CredentialKind, Foreign, Membership, Principal, Scope, ScopeSet, SessionId, Status,
-};
+use crate::identity::{Account, AccountId, CredentialKind, Foreign, Membership, Principal, Scope, ScopeSet, SessionId, Status};
 use crate::rejection::{Denial, Failure, Rejection};
 use crate::token::{Claims, KeySource, Miss, Profile, kid_of};
 

@@ -21,7 +21,7 @@ use crate::pipeline::credential::Credential;
 use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Denial, Failure, Rejection, Stage};
 use crate::store::Store;
-use crate::token::{Claims, KeyFormat, Verifier, VerifiedCache, issuer_of};
+use crate::token::{Claims, KeyFormat, VerifiedCache, Verifier, issuer_of};
 
 pub use cold::ColdLimit;
 pub use foreign::{ClaimNames, ForeignIssuer};

@@ -2,12 +2,14 @@
 
 mod client;
 mod gateway;
+mod provider;
 mod script;
 mod upstream;
 mod vectors;
 
 pub use client::{Answer, Client};
 pub use gateway::Gateway;
+pub use provider::{Provider, Telling};
 pub use script::{Played, Script};
 pub use upstream::{Reply, Upstream, pause_for};
 pub use vectors::vectors;
