@@ -153,7 +153,7 @@ async fn refusal(State(admin): State<Admin>, Path(id): Path<String>) -> Response
 }
 
 async fn keys(State(admin): State<Admin>) -> Response {
-    let now = clock::now().wall;
+    let now = clock::now();
     Json(admin.state.keys.iter().map(|source| source.status(now)).collect::<Vec<_>>()).into_response()
 }
 

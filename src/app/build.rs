@@ -75,6 +75,10 @@ pub async fn pipeline(ready: &Ready, store: &Store, log: AccessLog, metrics: Met
     metrics.gauge("gateward_limit_cells", "Counters that limits hold in memory", move || {
         f64::from(u32::try_from(cells.cells()).unwrap_or(u32::MAX))
     });
+    let caches: Vec<_> = services.iter().map(|service| service.authenticator.verified.clone()).collect();
+    metrics.gauge("gateward_verified_tokens", "Tokens whose signature need not be verified again", move || {
+        f64::from(caches.iter().map(|cache| u32::try_from(cache.len()).unwrap_or(u32::MAX)).sum::<u32>())
+    });
     let in_flight = Arc::new(AtomicU64::new(0));
     let shown = in_flight.clone();
     metrics.gauge("gateward_requests_in_flight", "Requests whose answer has not gone out yet", move || {
@@ -108,7 +112,7 @@ pub fn authenticator(
         issuers: foreign_issuers(section)?,
         keys: key_format(api),
         store: store.clone(),
-        verified: VerifiedCache::new(VERIFIED_TOKENS, VERIFIED_BYTES),
+        verified: Arc::new(VerifiedCache::new(VERIFIED_TOKENS, VERIFIED_BYTES)),
         cold: ColdLimit::new(&listener.name.value, listener.limits.cold_verifications, limiter.clone()),
     })
 }

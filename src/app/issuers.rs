@@ -11,7 +11,7 @@ use crate::app::signing;
 use crate::config::{self, KeysFrom};
 use crate::outbound::{Client, Trust};
 use crate::pipeline::{ClaimNames, ForeignIssuer};
-use crate::token::{KeySet, KeySource, Origin, Place, Profile};
+use crate::token::{Fetching, KeyPlace, KeySet, KeySource, Origin, Profile};
 
 /// The issuers of one API, in the order of the file. Nothing is fetched yet: see [`KeySource::run`].
 ///
@@ -57,12 +57,13 @@ fn key_source(issuer: &config::Issuer) -> anyhow::Result<Arc<KeySource>> {
             return Ok(KeySource::fixed(issuer.label(), set));
         }
         KeysFrom::File(path) => return Ok(KeySource::fixed(issuer.label(), set_of_file(path, &algorithms)?)),
-        KeysFrom::Discover { issuer } => Place::Discover { issuer: issuer.to_owned() },
-        KeysFrom::Url(url) => Place::Url(url.to_owned()),
+        KeysFrom::Discover { issuer } => KeyPlace::Discover { issuer: issuer.to_owned() },
+        KeysFrom::Url(url) => KeyPlace::Url(url.to_owned()),
     };
     let trust = Trust { ca_file: issuer.ca_file.as_ref().map(|file| file.value.clone()), allow_private: issuer.allow_private };
     let client = Client::new(&trust).map_err(anyhow::Error::msg)?;
-    Ok(KeySource::fetched(issuer.label(), place, client, algorithms, issuer.refresh_interval, issuer.max_stale))
+    let (refresh_interval, max_stale) = (issuer.refresh_interval, issuer.max_stale);
+    Ok(KeySource::fetched(issuer.label(), Fetching { place, client, algorithms, refresh_interval, max_stale }))
 }
 
 fn set_of_file(path: &Path, algorithms: &[config::JwsAlgorithm]) -> anyhow::Result<KeySet> {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use crate::app::issuers::foreign_issuers;
 use crate::app::load::Ready;
@@ -13,7 +14,6 @@ use crate::cli::load::Invocation;
 use crate::cli::output::{self, Form};
 use crate::cli::server::{call, error_of};
 use crate::clock;
-use crate::token::KeyStatus;
 
 #[derive(Debug, Subcommand)]
 pub enum JwksCommand {
@@ -53,7 +53,7 @@ pub fn run(invocation: &Invocation, command: &JwksCommand) -> anyhow::Result<()>
         Form::Json => output::json(&found)?,
         Form::Text => output::text(&as_text(&found))?,
     }
-    let failed = found.iter().filter(|status| status.error.is_some()).count();
+    let failed = found.iter().filter(|status| status.get("last_error").is_some_and(Value::is_string)).count();
     match failed {
         0 => Ok(()),
         1 => bail!("the keys of one issuer could not be fetched"),
@@ -61,7 +61,7 @@ pub fn run(invocation: &Invocation, command: &JwksCommand) -> anyhow::Result<()>
     }
 }
 
-fn ask(ready: &Ready, method: &str, path: &str) -> anyhow::Result<Vec<KeyStatus>> {
+fn ask(ready: &Ready, method: &str, path: &str) -> anyhow::Result<Vec<Value>> {
     let (status, body) = call(ready.config.admin.address, method, path, "")?;
     match status {
         200 => serde_json::from_str(&body).context("the server's answer is no list of keys"),
@@ -69,41 +69,49 @@ fn ask(ready: &Ready, method: &str, path: &str) -> anyhow::Result<Vec<KeyStatus>
     }
 }
 
-fn offline(ready: &Ready) -> anyhow::Result<Vec<KeyStatus>> {
+fn offline(ready: &Ready) -> anyhow::Result<Vec<Value>> {
     let control = serve::control_runtime()?;
     let mut out = Vec::new();
     for api in &ready.config.apis {
         for issuer in foreign_issuers(api)? {
             // What went wrong stands in the status.
             let _ = control.block_on(issuer.keys.refresh_now());
-            out.push(issuer.keys.status(clock::now().wall));
+            out.push(serde_json::to_value(issuer.keys.status(clock::now()))?);
         }
     }
     Ok(out)
 }
 
-fn as_text(found: &[KeyStatus]) -> String {
+fn as_text(found: &[Value]) -> String {
     if found.is_empty() {
         return "no API of the config accepts tokens of another issuer: there is no [[api.issuer]]\n".to_owned();
     }
-    let mut out = String::new();
-    for status in found {
-        let _ = writeln!(out, "{}", status.issuer);
-        let _ = writeln!(out, "  from      {}", status.source);
-        if let Some(at) = &status.fetched_at {
-            let next = status.next_refresh.as_ref().map_or_else(String::new, |next| format!(", next {next}"));
-            let _ = writeln!(out, "  fetched   {at}{next}");
-        }
-        if let Some(error) = &status.error {
-            let _ = writeln!(out, "  FAILS     {error}");
-        }
-        for key in &status.keys {
-            let kid = if key.kid.is_empty() { "(no kid)" } else { &key.kid };
-            let _ = writeln!(out, "  key       {kid}  {}", key.algorithms.join(" "));
-        }
-        for skipped in &status.skipped {
-            let _ = writeln!(out, "  left out  {skipped}");
-        }
+    found.iter().map(issuer_text).collect()
+}
+
+fn issuer_text(status: &Value) -> String {
+    let text = |name: &str| status.get(name).and_then(Value::as_str);
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let words = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut out = format!("{}\n", text("issuer").unwrap_or_default());
+    let mut line = |name: &str, what: &str| {
+        let _ = writeln!(out, "  {name:<9} {what}");
+    };
+    line("from", text("url").unwrap_or("the config"));
+    if let Some(at) = text("fetched_at") {
+        let next = text("next_refresh").map_or_else(String::new, |next| format!(", next {next}"));
+        line("fetched", &format!("{at}{next}"));
+    }
+    if let Some(error) = text("last_error") {
+        line("FAILS", error);
+    }
+    for key in list(status.get("keys")) {
+        let kid = key.get("kid").and_then(Value::as_str).filter(|kid| !kid.is_empty()).unwrap_or("(no kid)").to_owned();
+        let algorithms: Vec<String> = list(key.get("algorithms")).iter().map(words).collect();
+        line("key", &format!("{kid}  {}", algorithms.join(" ")));
+    }
+    for skipped in list(status.get("skipped")) {
+        line("left out", &words(&skipped));
     }
     out
 }
@@ -115,13 +123,12 @@ mod tests {
 
     #[test]
     fn the_text_names_source_keys_and_what_is_wrong() {
-        let status: KeyStatus = serde_json::from_value(json!({
-            "issuer": "https://idp.test", "source": "https://idp.test/keys", "fetched_at": "2026-01-01T00:00:00Z",
-            "next_refresh": "2026-01-01T00:10:00Z", "error": "idp.test: no connection", "generation": 1,
+        let status = json!({
+            "issuer": "https://idp.test", "url": "https://idp.test/keys", "fetched_at": "2026-01-01T00:00:00Z",
+            "next_refresh": "2026-01-01T00:10:00Z", "last_error": "idp.test: no connection",
             "keys": [{ "kid": "a", "algorithms": ["RS256", "PS256"] }, { "kid": "", "algorithms": ["ES256"] }],
             "skipped": ["key \"b\": RSA of 1024 bits"],
-        }))
-        .unwrap();
+        });
         assert_eq!(
             as_text(&[status]),
             "https://idp.test\n  from      https://idp.test/keys\n  fetched   2026-01-01T00:00:00Z, next 2026-01-01T00:10:00Z\n  \

@@ -145,7 +145,10 @@ fn scopes_and_roles_bound_each_other() {
         assert_eq!(both.outcome(&both.provider.token(&claims)), (expected.0, expected.1.to_owned()), "{claims}");
     }
     assert_eq!(both.outcome(&both.provider.token(&json!({ "roles": ["admin"], "scope": "nodes:read" }))).0, 200);
-    assert_eq!((both.told("X-Auth-Roles").as_deref(), both.told("X-Auth-Permissions").as_deref()), (Some(""), Some("nodes:read")));
+    assert_eq!(
+        (both.told("X-Auth-Roles").as_deref(), both.told("X-Auth-Permissions").as_deref()),
+        (Some(""), Some("nodes:read"))
+    );
     let scopes = Stage::new("claims = { scopes = \"scp\", tenant = \"org\" }");
     for (claims, expected) in [
         (json!({ "org": "prod", "scp": ["nodes:read"] }), (200, "forwarded")),

@@ -17,6 +17,7 @@ mod faults_upstream;
 mod header_vectors;
 mod headers;
 mod heads;
+mod issuer_keys;
 mod issuers;
 mod issuing;
 mod kill_nine;

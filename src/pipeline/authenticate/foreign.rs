@@ -49,7 +49,7 @@ impl ForeignIssuer {
             Ok(claims) => Ok((claims, keys.generation)),
             Err(Denial::TokenKeyUnknown { kid }) => {
                 let named = kid_of(token).unwrap_or_default();
-                match self.keys.miss(&named, now.wall) {
+                match self.keys.miss(&named, now.tick) {
                     Miss::Pending => Err(Failure::KeysPending { issuer: issuer(), kid }.into()),
                     Miss::Unknown => Err(Denial::TokenKeyUnknown { kid }.into()),
                 }

@@ -34,7 +34,7 @@ pub struct Authenticator {
     pub issuers: Vec<ForeignIssuer>,
     pub keys: KeyFormat,
     pub store: Store,
-    pub verified: VerifiedCache<Arc<Verified>>,
+    pub verified: Arc<VerifiedCache<Arc<Verified>>>,
     /// How many tokens one client may have verified.
     pub cold: ColdLimit,
 }

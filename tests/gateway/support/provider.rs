@@ -116,9 +116,7 @@ fn answer(mut socket: TcpStream, shared: &Mutex<State>) {
             (json!({ "issuer": state.issuer, "jwks_uri": format!("http://{address}/keys") }), Telling::Keys)
         } else {
             state.fetches += 1;
-            let jwk = |(kid, key): &(String, Ed25519KeyPair)| {
-                json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": URL_SAFE_NO_PAD.encode(key.public_key().as_ref()) })
-            };
+            let jwk = |(kid, key): &(String, Ed25519KeyPair)| json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": URL_SAFE_NO_PAD.encode(key.public_key().as_ref()) });
             (json!({ "keys": state.keys.iter().map(jwk).collect::<Vec<_>>() }), state.telling.clone())
         }
     };
