@@ -142,6 +142,7 @@ mod tests {
         keys.verify(kid, alg, b"message", signature).map_or_else(|denial| denial.code(), |()| "accepted")
     }
 
+    /// F1: a token chooses among the key's algorithms only.
     #[test]
     fn a_secret_is_good_for_every_kid_and_for_its_algorithms_only() {
         let text = "0123456789abcdef0123456789abcdef";
