@@ -45,7 +45,7 @@ pub async fn signing_key(api: &Api, store: &Store) -> Result<SigningKey, Signing
 
 /// What takes an API's own tokens back. They are signed by its key, for itself.
 pub fn verifier(api: &Api, key: &SigningKey) -> Verifier {
-    let profile = Profile::ours(&api.facts.public_url.to_string(), &api.tokens.media_type);
+    let profile = Profile::ours(api.facts.public_url.as_ref(), &api.tokens.media_type);
     Verifier::new(vec![key.verifying_key()], profile)
 }
 

@@ -39,7 +39,8 @@ pub(super) enum KeyName {
 #[derive(Clone)]
 enum Material {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    /// With what the hash makes of the secret beforehand: a kilobyte.
+    Secret(Box<hmac::Key>),
 }
 
 enum Primitive {
@@ -70,7 +71,7 @@ impl VerifyingKey {
     pub(super) fn secret(name: KeyName, algorithms: &[JwsAlgorithm], secret: &[u8]) -> Result<Self, String> {
         let material = |algorithm: JwsAlgorithm| match primitive(algorithm) {
             Primitive::Mac(mac) if secret.len() >= mac.digest_algorithm().output_len() => {
-                Ok(Material::Secret(hmac::Key::new(mac, secret)))
+                Ok(Material::Secret(Box::new(hmac::Key::new(mac, secret))))
             }
             Primitive::Mac(mac) => Err(format!(
                 "the secret has {} bytes; {} needs at least {}",

@@ -14,7 +14,7 @@ type Count = (u32, u32);
 #[test]
 fn signatures_of_elliptic_curves_are_judged_as_wycheproof_says() {
     assert_count("ecdsa_secp256r1_sha256_p1363", (173, 89), |group| point(group, "P-256"), |_| "ES256");
-    assert_count("ecdsa_secp384r1_sha384_p1363", (177, 103), |group| point(group, "P-384"), |_| "ES384");
+    assert_count("ecdsa_secp384r1_sha384_p1363", (193, 87), |group| point(group, "P-384"), |_| "ES384");
 }
 
 /// F16, F5: the same numbers as DER are no signature of a token, right or wrong.
@@ -62,7 +62,7 @@ fn signatures_of_rsa_are_judged_as_wycheproof_says() {
 fn signatures_of_rsa_pss_are_judged_as_wycheproof_says() {
     assert_count("rsa_pss_2048_sha256_mgf1_32", (63, 45), rsa, |_| "PS256");
     assert_count("rsa_pss_4096_sha384_mgf1_48", (95, 46), rsa, |_| "PS384");
-    assert_count("rsa_pss_4096_sha512_mgf1_64", (121, 58), rsa, |_| "PS512");
+    assert_count("rsa_pss_4096_sha512_mgf1_64", (132, 47), rsa, |_| "PS512");
 }
 
 /// F16: RSA-PSS has other hashes and salts too, which tokens have not: of 150 sound signatures three are such as theirs.
@@ -108,7 +108,7 @@ fn tags_of_hmac_are_judged_as_wycheproof_says() {
             }
         }
         assert_eq!((judged, vectors["numberOfTests"].as_u64()), (174, Some(174)));
-        assert_eq!(accepted, 32, "{alg}");
+        assert_eq!(accepted, 30, "{alg}");
     }
 }
 
@@ -172,5 +172,5 @@ fn hex_encoded(hex: &Value) -> String {
 
 fn bytes(hex: &Value) -> Vec<u8> {
     let hex = hex.as_str().unwrap();
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2).unwrap(), 16).unwrap()).collect()
 }
