@@ -234,7 +234,7 @@ async fn a_changed_key_is_fetched_once_however_many_ask() {
                 })
             })
             .collect();
-        until(|| askers.iter().all(|asker| asker.is_finished())).await;
+        until(|| askers.iter().all(thread::JoinHandle::is_finished)).await;
         for asker in askers {
             let answers = asker.join().unwrap();
             assert!(answers.iter().all(|answer| *answer == Miss::Pending), "one of {} said unknown", answers.len());
