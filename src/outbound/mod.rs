@@ -11,7 +11,6 @@ mod tests;
 
 use std::fs;
 use std::future::{pending, poll_fn};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -37,14 +36,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 pub use error::FetchError;
-use target::Target;
+use target::{Reach, Target};
 
 /// Fetches. A clone is cheap.
 #[derive(Clone)]
 pub struct Client {
     /// `None` on a system without certificates, where only http can work.
     tls: Option<TlsConnector>,
-    allow_private: bool,
+    reach: Reach,
 }
 
 /// Whom a client believes, and where it may go.
@@ -82,7 +81,8 @@ impl Client {
             Some(file) => Some(roots_of(file)?),
             None => system_roots(),
         };
-        Ok(Self { tls: roots.map(connector).transpose()?, allow_private: trust.allow_private })
+        let reach = if trust.allow_private { Reach::Inside } else { Reach::Public };
+        Ok(Self { tls: roots.map(connector).transpose()?, reach })
     }
 
     /// Fetches a URL over a connection of its own. Follows no redirect, and takes no answer other than a plain 200.
@@ -110,7 +110,7 @@ impl Client {
 
     /// Connects to one of the addresses that were judged: a second look-up could answer otherwise.
     async fn connect(&self, target: &Target, time: Duration) -> Result<TcpStream, FetchError> {
-        let mut addresses = target.addresses(self.allow_private).await?;
+        let mut addresses = target.addresses(self.reach).await?;
         addresses.truncate(MOST_ADDRESSES);
         // One that swallows everything leaves time for the others.
         let share = time / u32::try_from(addresses.len().max(1)).unwrap_or(1);

@@ -10,6 +10,14 @@ use tokio::net::lookup_host;
 use crate::outbound::FetchError;
 use crate::outbound::address::Kind;
 
+/// How far in a client may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    Public,
+    /// Private and loopback addresses too; loopback addresses also by http.
+    Inside,
+}
+
 /// A URL that may be fetched as far as its text goes.
 #[derive(Debug)]
 pub struct Target {
@@ -56,7 +64,7 @@ impl Target {
     ///
     /// # Errors
     /// [`FetchError::Resolve`], [`FetchError::Address`].
-    pub async fn addresses(&self, allow_private: bool) -> Result<Vec<SocketAddr>, FetchError> {
+    pub async fn addresses(&self, reach: Reach) -> Result<Vec<SocketAddr>, FetchError> {
         let unresolved = |detail: String| FetchError::Resolve { host: self.host.clone(), detail };
         let found = lookup_host((self.host.as_str(), self.port)).await.map_err(|error| unresolved(error.to_string()))?;
         let found: Vec<SocketAddr> = found.collect();
@@ -64,15 +72,15 @@ impl Target {
             return Err(unresolved("the name has no address".to_owned()));
         }
         for address in &found {
-            self.judge(address.ip(), allow_private)?;
+            self.judge(address.ip(), reach)?;
         }
         Ok(found)
     }
 
-    fn judge(&self, address: IpAddr, allow_private: bool) -> Result<(), FetchError> {
+    fn judge(&self, address: IpAddr, reach: Reach) -> Result<(), FetchError> {
         let kind = Kind::of(address);
         let rule = match kind {
-            Kind::Loopback | Kind::Private if !allow_private => "only `allow_private = true` permits that",
+            Kind::Loopback | Kind::Private if reach == Reach::Public => "only `allow_private = true` permits that",
             Kind::Loopback => return Ok(()),
             Kind::Public | Kind::Private if self.is_tls => return Ok(()),
             Kind::Public | Kind::Private => "http is for loopback addresses, everything else is fetched by https",
@@ -88,8 +96,8 @@ impl Target {
 mod tests {
     use super::*;
 
-    fn judged(url: &str, address: &str, allow_private: bool) -> String {
-        let verdict = Target::parse(url).unwrap().judge(address.parse().unwrap(), allow_private);
+    fn judged(url: &str, address: &str, reach: Reach) -> String {
+        let verdict = Target::parse(url).unwrap().judge(address.parse().unwrap(), reach);
         verdict.map_or_else(|error| error.to_string(), |()| "fetched".to_owned())
     }
 
@@ -127,29 +135,32 @@ mod tests {
     fn private_addresses_want_permission_and_some_are_never_asked() {
         let private = |kind| format!("which is {kind}: only `allow_private = true` permits that");
         for (address, kind) in [("127.0.0.1", "loopback"), ("::1", "loopback"), ("10.0.0.1", "private"), ("fd00::1", "private")] {
-            assert_eq!(judged("https://a.test/", address, false), format!("a.test has the address {address}, {}", private(kind)));
-            assert_eq!(judged("https://a.test/", address, true), "fetched", "{address}");
+            assert_eq!(
+                judged("https://a.test/", address, Reach::Public),
+                format!("a.test has the address {address}, {}", private(kind))
+            );
+            assert_eq!(judged("https://a.test/", address, Reach::Inside), "fetched", "{address}");
         }
         for address in ["169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1", "2002:a9fe:a9fe::1", "64:ff9b::a9fe:a9fe"] {
-            for allow_private in [false, true] {
-                let found = judged("https://a.test/", address, allow_private);
+            for reach in [Reach::Public, Reach::Inside] {
+                let found = judged("https://a.test/", address, reach);
                 assert!(found.ends_with(": nothing is fetched from there"), "{found}");
             }
         }
-        assert_eq!(judged("https://a.test/", "8.8.8.8", false), "fetched");
+        assert_eq!(judged("https://a.test/", "8.8.8.8", Reach::Public), "fetched");
     }
 
     /// G3
     #[test]
     fn http_is_for_loopback_addresses_with_permission() {
         let rule = "http is for loopback addresses, everything else is fetched by https";
-        assert_eq!(judged("http://a.test/", "127.0.0.1", true), "fetched");
+        assert_eq!(judged("http://a.test/", "127.0.0.1", Reach::Inside), "fetched");
         assert_eq!(
-            judged("http://a.test/", "10.0.0.1", true),
+            judged("http://a.test/", "10.0.0.1", Reach::Inside),
             format!("a.test has the address 10.0.0.1, which is private: {rule}")
         );
-        for allow_private in [false, true] {
-            let found = judged("http://a.test/", "8.8.8.8", allow_private);
+        for reach in [Reach::Public, Reach::Inside] {
+            let found = judged("http://a.test/", "8.8.8.8", reach);
             assert_eq!(found, format!("a.test has the address 8.8.8.8, which is public: {rule}"));
         }
     }
