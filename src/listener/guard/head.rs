@@ -63,9 +63,9 @@ enum Version {
 impl HeadReader {
     /// Judges the head at the beginning of `bytes`, which begin with all those of the call before.
     pub fn judge(&mut self, bytes: &[u8], limits: &HeadLimits) -> Judgement {
-        // A line that comes a byte at a time would otherwise be read from its start for each of them.
+        // A field that comes a byte at a time would otherwise be read from its start for each of them.
         let news = bytes.get(self.seen..).unwrap_or_default();
-        let more = self.seen == 0 || news.contains(&b'\n');
+        let more = self.version.is_none() || news.contains(&b'\n');
         let judged = if more { self.read_lines(bytes, limits) } else { Ok(None) };
         match judged {
             Ok(Some(length)) => Judgement::Sound { length, framing: self.framing.unwrap_or(Framing::None) },

@@ -15,3 +15,8 @@ mod io;
 pub use head::HeadLimits;
 pub use io::Guard;
 pub use refusal::{Fault, Refusals};
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;

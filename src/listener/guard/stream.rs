@@ -1,6 +1,6 @@
 //! Follows all that a client sends on one connection: head, body, head. Tells how much of it hyper may see.
 
-use crate::listener::guard::chunks::{Chunks, End, pass};
+use crate::listener::guard::chunks::{Chunks, End, Progress, pass};
 use crate::listener::guard::head::{Framing, HeadLimits, HeadReader, Judgement};
 use crate::rejection::Denial;
 
@@ -50,39 +50,40 @@ impl Follower {
             if rest.is_empty() {
                 return Verdict { sound, rest: Rest::Wait };
             }
-            match &mut self.at {
-                At::Head(reader) => match reader.judge(rest, &self.limits) {
-                    Judgement::Incomplete => return Verdict { sound, rest: Rest::Wait },
-                    Judgement::Sound { length, framing } => {
-                        sound += length;
-                        self.at = At::body(framing);
-                    }
-                    Judgement::Refused(denial) => {
-                        self.at = At::Lost;
-                        return Verdict { sound, rest: Rest::Refused(denial) };
-                    }
-                },
-                At::Length(left) => {
-                    let (passed, still_left) = pass(*left, rest.len());
-                    sound += passed;
-                    self.at = At::body(Framing::Length(still_left));
-                }
-                At::Chunked(chunks) => {
-                    let progress = chunks.follow(rest);
-                    sound += progress.taken;
-                    match progress.end {
-                        End::Open => {}
-                        End::Whole => self.at = At::body(Framing::None),
-                        End::Broken => {
-                            self.at = At::Lost;
-                            return Verdict { sound, rest: Rest::Broken };
-                        }
-                    }
-                }
-                At::Lost => return Verdict { sound, rest: Rest::Wait },
+            match self.step(rest) {
+                Step::Sound(more) => sound += more,
+                Step::Last(more, rest) => return Verdict { sound: sound + more, rest },
             }
         }
     }
+
+    fn step(&mut self, bytes: &[u8]) -> Step {
+        let (at, step) = match &mut self.at {
+            At::Head(reader) => match reader.judge(bytes, &self.limits) {
+                Judgement::Incomplete => return Step::Last(0, Rest::Wait),
+                Judgement::Sound { length, framing } => (At::body(framing), Step::Sound(length)),
+                Judgement::Refused(denial) => (At::Lost, Step::Last(0, Rest::Refused(denial))),
+            },
+            At::Length(left) => {
+                let (passed, left) = pass(*left, bytes.len());
+                (At::body(Framing::Length(left)), Step::Sound(passed))
+            }
+            At::Chunked(chunks) => match chunks.follow(bytes) {
+                Progress { taken, end: End::Open } => return Step::Sound(taken),
+                Progress { taken, end: End::Whole } => (At::body(Framing::None), Step::Sound(taken)),
+                Progress { taken, end: End::Broken } => (At::Lost, Step::Last(taken, Rest::Broken)),
+            },
+            At::Lost => return Step::Last(0, Rest::Wait),
+        };
+        self.at = at;
+        step
+    }
+}
+
+/// So many bytes are sound, and what follows them is judged next, or not at all.
+enum Step {
+    Sound(usize),
+    Last(usize, Rest),
 }
 
 impl At {
