@@ -46,8 +46,8 @@ pub enum Framing {
 pub struct HeadReader {
     /// Where the first line begins that is not judged yet.
     line: usize,
-    /// How many bytes were there when the last line was incomplete.
-    seen: usize,
+    /// How many bytes of that line, a field's, were there and in order when it was last read.
+    read: usize,
     version: Option<Version>,
     fields: u64,
     hosts: u64,
@@ -63,17 +63,10 @@ enum Version {
 impl HeadReader {
     /// Judges the head at the beginning of `bytes`, which begin with all those of the call before.
     pub fn judge(&mut self, bytes: &[u8], limits: &HeadLimits) -> Judgement {
-        // A field that comes a byte at a time would otherwise be read from its start for each of them.
-        let news = bytes.get(self.seen..).unwrap_or_default();
-        let more = self.version.is_none() || news.contains(&b'\n');
-        let judged = if more { self.read_lines(bytes, limits) } else { Ok(None) };
-        match judged {
+        match self.read_lines(bytes, limits) {
             Ok(Some(length)) => Judgement::Sound { length, framing: self.framing.unwrap_or(Framing::None) },
             Ok(None) if above(bytes.len(), limits.head_bytes) => Judgement::Refused(too_large(limits)),
-            Ok(None) => {
-                self.seen = bytes.len();
-                Judgement::Incomplete
-            }
+            Ok(None) => Judgement::Incomplete,
             Err(denial) => Judgement::Refused(denial),
         }
     }
@@ -87,8 +80,11 @@ impl HeadReader {
                 self.line += length;
                 continue;
             };
-            match field_line(rest) {
-                Line::Incomplete => return Ok(None),
+            match field_line(rest, std::mem::take(&mut self.read)) {
+                Line::Incomplete => {
+                    self.read = rest.len();
+                    return Ok(None);
+                }
                 Line::Fault(what) => return Err(malformed(what)),
                 Line::Field { name, value, length } => {
                     self.line += length;

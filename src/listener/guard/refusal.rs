@@ -77,7 +77,7 @@ fn fields(bytes: &[u8]) -> HeaderMap {
     // The request line, then field by field; a line that is none is passed over.
     let mut rest = after_line(bytes);
     while headers.len() < MOST_READABLE {
-        match field_line(rest) {
+        match field_line(rest, 0) {
             Line::Incomplete | Line::End => break,
             Line::Field { name, value, length } => {
                 let name = wanted.iter().find(|known| name.eq_ignore_ascii_case(known.as_str().as_bytes()));

@@ -16,11 +16,12 @@ pub enum Line<'a> {
     Fault(&'static str),
 }
 
-/// Reads one field line.
+/// Reads one field line, of which the first `read` bytes were read before and found incomplete: a line that comes a byte
+/// at a time is not read from its start for each of them.
 ///
 /// Bytes from 0x80 are allowed in a value (`obs-text`): they have one meaning here and for hyper, and names in cookies
 /// and user agents do hold them.
-pub fn field_line(bytes: &[u8]) -> Line<'_> {
+pub fn field_line(bytes: &[u8], read: usize) -> Line<'_> {
     match bytes {
         [] | [b'\r'] => return Line::Incomplete,
         [b'\r', b'\n', ..] => return Line::End,
@@ -38,7 +39,10 @@ pub fn field_line(bytes: &[u8]) -> Line<'_> {
         (_, []) => return Line::Incomplete,
         (_, [_, ..]) => return Line::Fault("a byte that no field's name may hold"),
     };
-    let (value, rest) = split_run(rest, is_value);
+    // The last byte may be the CR of the line's end.
+    let known = read.saturating_sub(name.len() + 2).min(rest.len());
+    let run = split_run(rest.get(known..).unwrap_or_default(), is_value).0.len();
+    let (value, rest) = rest.split_at_checked(known + run).unwrap_or((rest, &[]));
     match rest {
         [] | [b'\r'] => Line::Incomplete,
         [b'\r', b'\n', ..] => {
@@ -159,12 +163,16 @@ mod tests {
             (b"a: \x0bb\r\n", Line::Fault("a control byte in a field's value")),
             (b"a: b\x7f\r\n", Line::Fault("a control byte in a field's value")),
         ] {
-            assert_eq!(field_line(bytes), expected, "{:?}", bytes.escape_ascii().to_string());
+            assert_eq!(field_line(bytes, 0), expected, "{}", bytes.escape_ascii());
+            // What was incomplete before is read on, and comes to the same.
+            for read in (0..bytes.len()).filter(|read| field_line(&bytes[..*read], 0) == Line::Incomplete) {
+                assert_eq!(field_line(bytes, read), expected, "{read} of {}", bytes.escape_ascii());
+            }
         }
-        assert_eq!(field_line(b"a: \xe9\r\n"), Line::Field { name: b"a", value: b"\xe9", length: 6 });
+        assert_eq!(field_line(b"a: \xe9\r\n", 0), Line::Field { name: b"a", value: b"\xe9", length: 6 });
         let long = [b"a".repeat(LONGEST_NAME), b": b\r\n".to_vec()].concat();
-        assert_eq!(field_line(&long), Line::Field { name: &long[..LONGEST_NAME], value: b"b", length: long.len() });
+        assert_eq!(field_line(&long, 0), Line::Field { name: &long[..LONGEST_NAME], value: b"b", length: long.len() });
         let longer = [b"a", long.as_slice()].concat();
-        assert_eq!(field_line(&longer), Line::Fault("a field's name of more than 256 bytes"));
+        assert_eq!(field_line(&longer, 0), Line::Fault("a field's name of more than 256 bytes"));
     }
 }
