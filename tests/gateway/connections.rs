@@ -10,7 +10,7 @@ const NODES: &str = "/api/v1/tenants/prod/nodes";
 
 /// Sends everything at once and reads until the gateway closes: the status of each answer. A client that closes its own
 /// half first would only show that hyper takes it for gone.
-fn statuses(gateway: &Gateway, bytes: &str) -> Vec<u16> {
+pub fn statuses(gateway: &Gateway, bytes: &str) -> Vec<u16> {
     let mut socket = TcpStream::connect(gateway.address).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
     socket.write_all(bytes.as_bytes()).unwrap();

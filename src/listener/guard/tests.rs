@@ -186,8 +186,9 @@ fn by_the_book(mut bytes: &[u8]) -> Vec<Seen> {
         let connection = |option: &str| fields.iter().any(|(name, value)| name == "connection" && lists(value, option));
         let goes_on = !connection("close") && (version == "HTTP/1.1" || connection("keep-alive"));
         let open = body == BodySeen::Open;
-        // hyper gives an absolute target without a path one.
-        let target = Uri::try_from(target).unwrap().to_string();
+        // hyper gives an absolute target without a path one. A path is taken as it stands.
+        let path = target.starts_with('/').then(|| target.to_owned());
+        let target = path.unwrap_or_else(|| Uri::try_from(target).unwrap().to_string());
         all.push(Seen { method: method.to_owned(), target, fields, body });
         if open || !goes_on {
             return all;
