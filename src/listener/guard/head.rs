@@ -107,7 +107,7 @@ impl HeadReader {
         match rest {
             [] | [b'\r'] => return Ok(None),
             [b'\r', b'\n', ..] if self.line == 0 => return Ok(Some(2)),
-            [b'\r' | b'\n', ..] => return Err(malformed("more than one empty line before the request line")),
+            [b'\r' | b'\n', ..] => return Err(malformed("more than one CR LF before the request line")),
             _ => {}
         }
         let (method, after) = split_run(rest, is_token);
@@ -305,8 +305,8 @@ mod tests {
             ("GET /\u{e9} HTTP/1.1\r\n", "a byte that no request target may hold"),
             ("GET /\x7f HTTP/1.1\r\n", "a byte that no request target may hold"),
             ("GET /# HTTP/1.1\r\n", "a fragment in the request target"),
-            ("\r\n\r\nGET / HTTP/1.1\r\n", "more than one empty line before the request line"),
-            ("\nGET / HTTP/1.1\r\n", "more than one empty line before the request line"),
+            ("\r\n\r\nGET / HTTP/1.1\r\n", "more than one CR LF before the request line"),
+            ("\nGET / HTTP/1.1\r\n", "more than one CR LF before the request line"),
             ("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG /", "a method of more than 32 bytes"),
         ] {
             let expected = format!("head_malformed: the request's head is malformed: {what}");

@@ -55,7 +55,7 @@ pub fn field_line(bytes: &[u8], read: usize) -> Line<'_> {
 }
 
 /// The bytes up to the first that is not of the class, and the rest.
-pub fn split_run(bytes: &[u8], class: fn(u8) -> bool) -> (&[u8], &[u8]) {
+pub fn split_run(bytes: &[u8], class: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     let length = bytes.iter().position(|byte| !class(*byte)).unwrap_or(bytes.len());
     bytes.split_at_checked(length).unwrap_or((bytes, &[]))
 }
