@@ -26,6 +26,7 @@ mod limits;
 mod overlay;
 mod paths;
 mod races;
+mod refused_heads;
 mod store_faults;
 mod targets;
 mod upstream_faults;
