@@ -30,6 +30,7 @@ mod logins;
 mod overlay;
 mod paths;
 mod races;
+mod secrets;
 mod store_faults;
 mod targets;
 mod upstream_faults;
