@@ -164,7 +164,7 @@ fn framing_that_can_be_read_in_two_ways_smuggles_nothing() {
     }
 }
 
-/// A7 B12: HTTP/1.0 has the same rules: no Host is no API, and nothing stays open that was not asked for.
+/// HTTP/1.0 has the same rules: no Host is no API, and nothing stays open that was not asked for.
 #[test]
 fn http_1_0_is_judged_by_the_same_rules() {
     let upstream = Upstream::start();
