@@ -26,6 +26,10 @@ use crate::observe::{AccessLog, Health, Metrics};
 use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
 use crate::store::Store;
 
+/// What a request to be explained looks like.
+const QUESTION: &str = "a question has a `method` and a `url`; it may have `headers` (a list of pairs, name and value), an `ip` \
+                        and a `listener`";
+
 /// How often the store is asked whether it can be read and written.
 const STORE_CHECK: Duration = Duration::from_secs(2);
 
@@ -275,7 +279,8 @@ fn explain_fn(pipeline: Arc<Pipeline>) -> admin::ExplainFn {
     Arc::new(move |question| {
         let pipeline = pipeline.clone();
         Box::pin(async move {
-            let question: Question = serde_json::from_value(question).map_err(|error| error.to_string())?;
+            // serde's own words would repeat what stands there, which may be a credential.
+            let question: Question = serde_json::from_value(question).map_err(|_| QUESTION.to_owned())?;
             let explanation = pipeline.explain(&question, clock::now())?;
             serde_json::to_value(explanation).map_err(|error| error.to_string())
         })

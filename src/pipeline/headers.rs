@@ -406,6 +406,7 @@ mod tests {
         );
     }
 
+    /// B6: also in the words of a trusted peer, whose host is not judged as a host.
     #[test]
     fn no_host_can_forge_an_element() {
         let mut map = HeaderMap::new();

@@ -251,7 +251,7 @@ fn a_broken_chunk_ends_the_body_and_the_connection() {
     assert!(seen.iter().all(|request| !request.contains("smuggled") && !request.ends_with("0\r\n\r\n")), "{seen:?}");
 }
 
-/// A7 B12: HTTP/1.0 has the same rules: no Host is no API, and nothing stays open that was not asked for.
+/// HTTP/1.0 has the same rules: no Host is no API, and nothing stays open that was not asked for.
 #[test]
 fn http_1_0_is_judged_by_the_same_rules() {
     let upstream = Upstream::start();

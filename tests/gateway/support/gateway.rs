@@ -81,8 +81,8 @@ impl Gateway {
     /// Runs it to its end, for starts that must fail. Exit code and stderr.
     pub fn run_to_end(&mut self) -> (Option<i32>, String) {
         self.spawn();
-        let status = self.child.take().unwrap().wait().unwrap();
-        (status.code(), self.stderr())
+        let code = until("the end of a start that must fail", || self.ended());
+        (code, self.stderr())
     }
 
     /// Runs a command of the command line on this gateway's config.
