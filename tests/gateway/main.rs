@@ -27,3 +27,4 @@ mod races;
 mod store_faults;
 mod targets;
 mod upstream_faults;
+mod wire;
