@@ -128,11 +128,11 @@ fn is_traceparent(value: &[u8]) -> bool {
 }
 
 fn set_identity(api: &Api, permit: &Permit, out: &mut HeaderMap) {
-    let Some(principal) = permit.principal() else { return };
+    let (Some(principal), Some(shown)) = (permit.principal(), permit.shown()) else { return };
     let facts = Facts {
-        account: Some(&principal.account),
+        account: Some(shown),
         key: principal.key.as_deref().map(|key| KeyFacts { key, secret: None, last_used_at: None }),
-        caller: Some(CallerFacts { principal, tenant: permit.tenant(), permissions: permit.permissions() }),
+        caller: Some(CallerFacts { principal, account: shown, tenant: permit.tenant(), permissions: permit.permissions() }),
         ..Facts::of(&api.facts)
     };
     for (name, placeholder) in &api.identity.headers {

@@ -52,6 +52,7 @@ reasons! {
         Authorize ScopeMissing { scope: String } "scope_missing" NotPermitted "the caller lacks {scope}";
         Authorize RoleMissing { role: String } "role_missing" NotPermitted "the caller's role is below {role}";
         Authorize TenantForeign { tenant: String } "tenant_foreign" NotPermitted "the caller has no part in the tenant {tenant:?}";
+        Authorize KeyTenantBound { key: KeyId } "key_tenant_bound" NotPermitted "the key {key} is good inside its tenants only, and the path names none";
         Authorize KeyAddress { key: KeyId, address: std::net::IpAddr } "key_address" AddressRefused "the key {key} may not be used from {address}";
         Authorize KeyOnUnmapped { kind: CredentialKind } "key_on_unmapped" NotPermitted "the contract lists no such route, and a credential of kind {kind} passes on listed routes only";
         Limit OverLimit { limit: Arc<str>, quota: Arc<str>, retry_after: Duration } "over_limit" OverLimit "the limit {limit} of {quota} is used up; free again in {retry_after:?}";

@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod address_vectors;
 mod connections;
 mod contract;
 mod credentials;
@@ -13,6 +14,7 @@ mod faults_kill;
 mod faults_life;
 mod faults_store;
 mod faults_upstream;
+mod header_vectors;
 mod headers;
 mod heads;
 mod issuing;
