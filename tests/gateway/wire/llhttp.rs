@@ -22,6 +22,9 @@ const DIFFERENCES: &[(&str, usize, &str)] = &[
     // llhttp knows a list of methods; here the route decides.
     ("ICE protocol and GET method / HTTP protocol and ANNOUNCE method", 1, METHOD),
     ("ICE protocol and GET method / Invalid method", 1, METHOD),
+    // No extension has a meaning here, and none is forwarded: they are passed over, whatever they hold.
+    ("`chunked` / No extension after semicolon", 1, EXTENSION),
+    ("`chunked` / Unbalanced chunk extensions quoting", 1, EXTENSION),
     // The input ends in the middle of the body, and llhttp has not been told that it ended.
     ("Spaces in `Content-Length` (surrounding)", 0, HALF),
     ("Spaces in `Content-Length` (surrounding) / Tabs in `Content-Length` (surrounding)", 0, HALF),
@@ -65,6 +68,7 @@ const DIFFERENCES: &[(&str, usize, &str)] = &[
 const TWO: &str = "it holds two requests";
 const AFTER_CLOSE: &str = "what follows the last request of a connection is not read";
 const METHOD: &str = "a route may have any method";
+const EXTENSION: &str = "chunk extensions end at the line's end";
 const HALF: &str = "half a request is never a whole one";
 const CONNECT: &str = "the gateway is no tunnel";
 const NO_HTTP: &str = "no HTTP";
@@ -82,8 +86,6 @@ const UNTIL_THE_GUARD: &[(&str, usize)] = &[
     ("ICE protocol and GET method / Empty headers separated by LF", 1),
     ("ICE protocol and GET method / Missing CR between headers", 2),
     ("LF in header value should be rejected even with relaxed flag", 1),
-    ("`chunked` / No extension after semicolon", 1),
-    ("`chunked` / Unbalanced chunk extensions quoting", 1),
     ("Space after chunk header", 1),
     ("Space after chunk header (lenient)", 1),
     ("Fragment in URI", 1),
@@ -178,7 +180,7 @@ fn the_gateway_reads_what_a_strict_parser_reads() {
     assert_eq!(listed.filter(|name| !names.contains(name)).collect::<Vec<_>>(), Vec::<&str>::new());
 
     let upstream = Upstream::start();
-    let gateway = open_to_all(&upstream);
+    let gateway = open_to_all(&upstream.url());
     let send = |cut: fn(&[u8]) -> Said| {
         let all: Vec<Said> = inputs.iter().map(|input| cut(&input.bytes)).collect();
         send_all(&gateway, &upstream, &all)

@@ -1,21 +1,22 @@
 //! What was forwarded, judged by its bytes: odd requests through a gateway that lets everybody in, to an upstream that
 //! reads as strictly as one can.
 
+mod answers;
 mod llhttp;
 mod mutations;
 
 use crate::support::{Gateway, Message, Talk, Upstream, client_of, in_parallel, index_of};
 
 /// In front of `upstream`, with a public route for every path and almost every method, and little patience.
-fn open_to_all(upstream: &Upstream) -> Gateway {
+fn open_to_all(upstream: &str) -> Gateway {
     Gateway::start_with(
         "timeouts = { header = \"500ms\", idle = \"500ms\", body_progress = \"500ms\" }",
         &format!(
-            "[[upstream]]\nname = \"u\"\nservers = [\"{}\"]\ntimeouts = {{ response = \"2s\", idle = \"300ms\" }}\n\
+            "[[upstream]]\nname = \"u\"\nservers = [\"{}\"]\ntimeouts = {{ response = \"1s\", idle = \"300ms\" }}\n\
              [[api]]\nupstream = \"u\"\ncontract = \"native\"\nendpoints = \"none\"\n\
              [[api.route]]\nname = \"all\"\npath = \"/**\"\nmethods = {METHODS:?}\npublic = true\n\
              [[api.route]]\nname = \"delete\"\npath = \"/in\"\nmethods = [\"DELETE\"]\npublic = true\n",
-            upstream.url()
+            upstream
         ),
     )
 }

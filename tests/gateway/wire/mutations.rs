@@ -101,7 +101,7 @@ fn no_spelling_of_transfer_encoding_smuggles_a_request() {
         .map(|row| (row["name"].as_str().unwrap(), STANDARD.decode(row["te_header_b64"].as_str().unwrap()).unwrap()))
         .collect();
     let upstream = Upstream::start();
-    let gateway = open_to_all(&upstream);
+    let gateway = open_to_all(&upstream.url());
     let mut wrong = Vec::new();
     for shape in shapes() {
         let stated = format!("Content-Length: {}", shape.length);
