@@ -2,6 +2,8 @@
 //! reads as strictly as one can.
 
 mod answers;
+mod bodies;
+mod heads;
 mod llhttp;
 mod mutations;
 
