@@ -9,7 +9,7 @@ use crate::wire::{llhttp, open_to_all};
 
 /// What a client has heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Heard {
+pub enum Heard {
     /// The gateway's own 502.
     BadGateway,
     /// Nothing, or half an answer.
@@ -59,7 +59,7 @@ fn whole(message: &Message) -> Heard {
     Heard::Whole(message.status(), String::from_utf8_lossy(&message.body).into_owned())
 }
 
-fn heard(answers: Result<Vec<Message>, String>) -> Heard {
+pub fn heard(answers: Result<Vec<Message>, String>) -> Heard {
     match answers.as_deref() {
         Ok([answer]) if answer.status() == 502 => Heard::BadGateway,
         Ok([answer]) => whole(answer),

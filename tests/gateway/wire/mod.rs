@@ -6,6 +6,7 @@ mod bodies;
 mod heads;
 mod llhttp;
 mod mutations;
+mod upstreams;
 
 use crate::support::{Gateway, Message, Talk, Upstream, client_of, in_parallel, index_of};
 
