@@ -35,3 +35,4 @@ mod secrets;
 mod store_faults;
 mod targets;
 mod upstream_faults;
+mod wire;
