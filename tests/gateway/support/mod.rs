@@ -4,6 +4,8 @@ mod client;
 mod gateway;
 mod provider;
 mod script;
+pub mod strict;
+mod talk;
 mod upstream;
 mod vectors;
 
@@ -11,6 +13,8 @@ pub use client::{Answer, Client};
 pub use gateway::Gateway;
 pub use provider::{Provider, Telling};
 pub use script::{Played, Script};
+pub use strict::{Framing, Message};
+pub use talk::{Talk, client_of, in_parallel, index_of};
 pub use upstream::{Reply, Upstream, pause_for};
 pub use vectors::vectors;
 
