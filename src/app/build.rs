@@ -77,7 +77,7 @@ pub async fn pipeline(ready: &Ready, store: &Store, log: AccessLog, metrics: Met
     });
     let caches: Vec<_> = services.iter().map(|service| service.authenticator.verified.clone()).collect();
     metrics.gauge("gateward_verified_tokens", "Tokens whose signature need not be verified again", move || {
-        f64::from(caches.iter().map(|cache| u32::try_from(cache.len()).unwrap_or(u32::MAX)).sum::<u32>())
+        f64::from(caches.iter().map(|cache| u32::try_from(cache.count()).unwrap_or(u32::MAX)).sum::<u32>())
     });
     let in_flight = Arc::new(AtomicU64::new(0));
     let shown = in_flight.clone();

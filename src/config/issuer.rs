@@ -58,6 +58,7 @@ section! {
         tenant: Option<Located<String>> = None,
         /// What the caller is called; by default the subject.
         username: Option<Located<String>> = None,
+        /// Its email address.
         email: Option<Located<String>> = None,
     }
 }

@@ -56,13 +56,8 @@ impl<V: Clone> VerifiedCache<V> {
     }
 
     /// How many tokens are remembered.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether no token is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 
@@ -128,7 +123,7 @@ mod tests {
         assert_eq!(cache.get("a.b.c"), None);
         cache.put("a.b.c", 1);
         cache.put("a.b.c", 2);
-        assert_eq!((cache.get("a.b.c"), cache.len()), (Some(2), 1));
+        assert_eq!((cache.get("a.b.c"), cache.count()), (Some(2), 1));
         assert_eq!(format!("{cache:?}"), "VerifiedCache(…)");
     }
 
@@ -181,10 +176,10 @@ mod tests {
         }
         // Values that are still alive, whatever the cache says of itself.
         let alive = Arc::strong_count(&counted) - 1;
-        assert_eq!(alive, by_number.len());
+        assert_eq!(alive, by_number.count());
         assert!((ENTRIES / 2..=ENTRIES).contains(&alive), "{alive}");
         // 100 bytes count as 400.
-        assert!((125..=250).contains(&by_bytes.len()), "{}", by_bytes.len());
+        assert!((125..=250).contains(&by_bytes.count()), "{}", by_bytes.count());
     }
 
     #[test]
@@ -221,6 +216,6 @@ mod tests {
             let threads: Vec<_> = (0..8).map(|first| scope.spawn(move || run(first))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        assert!(hits > 0 && cache.len() <= 64, "{hits} hits, {} tokens", cache.len());
+        assert!(hits > 0 && cache.count() <= 64, "{hits} hits, {} tokens", cache.count());
     }
 }

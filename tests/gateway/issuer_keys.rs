@@ -44,7 +44,7 @@ fn ask(gateway: &Gateway, token: &str) -> Answer {
 }
 
 fn forwarded() -> (u16, String) {
-    (200, "forwarded".to_owned())
+    (200, "forwarded - -".to_owned())
 }
 
 fn refused(reason: &str) -> (u16, String) {

@@ -66,7 +66,7 @@ fn a_token_of_an_issuer_says_who_calls() {
     let token = stage.provider.token(&json!({
         "realm_access": { "roles": ["viewer"] }, "org": "prod", "name": "J\u{fc}rgen", "email": "j@example.com", "roles": ["admin"],
     }));
-    assert_eq!(stage.outcome(&token), (200, "forwarded".to_owned()));
+    assert_eq!(stage.outcome(&token), (200, "forwarded - -".to_owned()));
     for (name, value) in [
         ("X-Auth-User-Id", Some("ext-1")),
         ("X-Auth-Username", Some("J%C3%BCrgen")),
@@ -137,7 +137,7 @@ fn a_token_that_says_anything_else_is_refused() {
 fn scopes_and_roles_bound_each_other() {
     let both = Stage::new("claims = { roles = \"roles\", scopes = \"scope\" }");
     for (claims, expected) in [
-        (json!({ "roles": ["admin"], "scope": "openid nodes:read" }), (200, "forwarded")),
+        (json!({ "roles": ["admin"], "scope": "openid nodes:read" }), (200, "forwarded - -")),
         (json!({ "roles": ["admin"], "scope": "findings:read" }), (403, "refused authorize scope_missing")),
         (json!({ "roles": ["admin"] }), (403, "refused authorize scope_missing")),
         (json!({ "scope": "nodes:read" }), (403, "refused authorize tenant_foreign")),
@@ -151,7 +151,7 @@ fn scopes_and_roles_bound_each_other() {
     );
     let scopes = Stage::new("claims = { scopes = \"scp\", tenant = \"org\" }");
     for (claims, expected) in [
-        (json!({ "org": "prod", "scp": ["nodes:read"] }), (200, "forwarded")),
+        (json!({ "org": "prod", "scp": ["nodes:read"] }), (200, "forwarded - -")),
         (json!({ "org": "dev", "scp": ["nodes:read"] }), (403, "refused authorize tenant_foreign")),
         (json!({ "org": "prod", "scp": ["findings:read"] }), (403, "refused authorize scope_missing")),
         (json!({ "org": "prod", "roles": ["admin"] }), (403, "refused authorize scope_missing")),
