@@ -1,8 +1,8 @@
 //! Says to the upstream who is calling. The only writer of identity headers, and the only maker of [`Authorized`].
 //!
-//! In this order: what could be taken for framing and hop-by-hop headers go (what `Connection` names could otherwise remove what is set below), every
-//! spelling of an identity header goes, the credential goes, the forwarding headers are rebuilt, and only then the
-//! identity is set.
+//! In this order: false framing and hop-by-hop headers go (what `Connection` names could otherwise remove what is set
+//! below), every spelling of an identity header goes, the credential goes, the forwarding headers are rebuilt, and only
+//! then the identity is set.
 
 use std::time::Duration;
 

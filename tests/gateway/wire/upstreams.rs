@@ -88,7 +88,7 @@ fn failing_upstreams_leave_nothing_behind() {
     ];
     let ask = |index, (host, fault, is_right): &Fault| {
         let request = format!("GET /{fault} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        let heard = heard(Talk::to(gateway.address).from(client_of(index)).answers(request.as_bytes()));
+        let heard = heard(&Talk::to(gateway.address).from(client_of(index)).answers(request.as_bytes()));
         (!is_right(&heard)).then(|| format!("{fault}: {heard:?}"))
     };
     let before = (gateway.resident_kib(), gateway.open_files());
