@@ -21,7 +21,7 @@ use crate::body::{Body, Incoming};
 use crate::clock;
 use crate::config::{Listener, Upstream, Workers};
 use crate::identity::Networks;
-use crate::listener::{self, ConnectionInfo, Handler, Settings, client_address};
+use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings, client_address};
 use crate::observe::{AccessLog, Health, Metrics};
 use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
 use crate::store::Store;
@@ -233,7 +233,7 @@ impl Gate {
 }
 
 impl Handler for Gate {
-    async fn call(&self, request: Request<Incoming>, connection: ConnectionInfo) -> Response<Body> {
+    async fn call(&self, request: Request<Incoming>, connection: ConnectionInfo, fault: Option<Fault>) -> Response<Body> {
         let client = client_address(connection.peer.ip(), request.headers(), &self.trusted);
         if let Some(header) = client.ignored_header
             && !self.warned.replace(true)
@@ -241,7 +241,7 @@ impl Handler for Gate {
             let peer = connection.peer.ip();
             tracing::warn!(%peer, header, "an address header was ignored: its sender is not in trusted_proxies; said once");
         }
-        let arrival = Arrival { now: clock::now(), listener: self.listener.clone(), client, peer: connection.peer };
+        let arrival = Arrival { now: clock::now(), listener: self.listener.clone(), client, peer: connection.peer, fault };
         self.worker.clone().serve(request, arrival).await
     }
 }
