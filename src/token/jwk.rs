@@ -388,7 +388,7 @@ mod tests {
         assert_eq!((most.len(), most.skipped().len(), most.is_empty()), (0, 100, true));
     }
 
-    /// G4, G1: one odd key does not take the good ones along.
+    /// G4: one odd key does not take the good ones along.
     #[test]
     fn a_bad_key_leaves_the_others_in_use() {
         let pair = Pair::ed25519();
