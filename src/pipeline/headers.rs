@@ -23,6 +23,24 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes what a server that reads any other character as `-` (CGI, WSGI) would take for the framing of the message,
+/// beside the one that is written when it is sent.
+pub fn remove_false_framing(headers: &mut HeaderMap) {
+    let folded = |b: u8| if b.is_ascii_alphanumeric() { b } else { b'-' };
+    let is_false = |name: &&HeaderName| {
+        let is = |known: &HeaderName| {
+            *name != known
+                && name.as_str().len() == known.as_str().len()
+                && name.as_str().bytes().map(folded).eq(known.as_str().bytes())
+        };
+        is(&header::TRANSFER_ENCODING) || is(&header::CONTENT_LENGTH)
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(is_false).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(header::CONNECTION)
@@ -270,6 +288,24 @@ mod tests {
         lines
     }
 
+    /// C1 C10: a name that a server folds into a framing field is not forwarded; the fields themselves are left alone.
+    #[test]
+    fn no_other_spelling_of_a_framing_field_is_forwarded() {
+        let mut map = headers(&[
+            ("Transfer_Encoding", "chunked"),
+            ("transfer.encoding", "chunked"),
+            ("content_length", "5"),
+            ("Content~Length", "5"),
+            ("content-length", "3"),
+            ("content-lengths", "4"),
+            ("transfer-encoding", "chunked"),
+            ("transferencoding", "chunked"),
+        ]);
+        remove_false_framing(&mut map);
+        let kept = ["content-length: 3", "content-lengths: 4", "transfer-encoding: chunked", "transferencoding: chunked"];
+        assert_eq!(listed(&map), kept);
+    }
+
     fn origin(client: &str, peer: &str, trust: Peer) -> Origin<'static> {
         Origin { client: client.parse().unwrap(), peer: peer.parse().unwrap(), trust, scheme: "http", host: "api.test:8080" }
     }
@@ -406,6 +442,7 @@ mod tests {
         );
     }
 
+    /// B6: also in the words of a trusted peer, whose host is not judged as a host.
     #[test]
     fn no_host_can_forge_an_element() {
         let mut map = HeaderMap::new();

@@ -46,6 +46,7 @@ pub fn apply(
 ) -> Authorized {
     let mut out = std::mem::take(&mut exchange.headers);
     headers::remove_hop_by_hop(&mut out);
+    headers::remove_false_framing(&mut out);
     strip_identity(api, &mut out);
     strip_credentials(api, route, used, &mut out);
     let host = out.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();

@@ -11,6 +11,8 @@ reasons! {
     pub enum Denial {
         Listener HostMissing "host_missing" BadRequest "the request names no host, or more than one";
         Listener HostMalformed "host_malformed" BadRequest "the Host header is no host name with an optional port";
+        Listener HeadMalformed { what: &'static str } "head_malformed" BadRequest "the request's head is malformed: {what}";
+        Listener FramingAmbiguous { what: &'static str } "framing_ambiguous" BadRequest "where the body ends could be read in two ways: {what}";
         Listener UriTooLong { limit: u64 } "uri_too_long" UriTooLong "the request target is longer than {limit} bytes";
         Listener HeadTooLarge { limit: u64 } "head_too_large" HeadTooLarge "the header fields are larger than {limit} bytes";
         Listener TooManyHeaders { limit: u64 } "too_many_headers" HeadTooLarge "there are more than {limit} header fields";
@@ -84,6 +86,7 @@ impl Denial {
             Self::RecordUnknown { what } => Some(format!("no such {what}")),
             Self::PathAmbiguous { .. } => Some("ambiguous path".to_owned()),
             Self::CredentialDuplicate { name } => Some(format!("duplicate header: {name}")),
+            Self::HeadMalformed { .. } | Self::FramingAmbiguous { .. } => Some("malformed request".to_owned()),
             Self::HostMissing | Self::HostMalformed => Some("invalid host".to_owned()),
             Self::BodyBroken => Some("the body is incomplete".to_owned()),
             Self::NoRoute | Self::HostUnknown { .. } => Some("not found".to_owned()),
