@@ -283,6 +283,8 @@ impl Stream {
     }
 
     fn admit(&mut self, data: Bytes) -> Result<Bytes, BodyError> {
+        #[cfg(feature = "inject-panics")]
+        crate::inject_panics::here(if matches!(self.source, Source::Client { .. }) { "body" } else { "answer" });
         if let Source::Client { cap: Some(cap) } = &mut self.source {
             let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
             let limit = cap.limit;

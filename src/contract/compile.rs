@@ -34,7 +34,21 @@ pub struct Surroundings<'a> {
 /// Compiles one API. `None` when something is wrong with it; the report then says what and where.
 pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report) -> Option<Api> {
     let before = report.len();
-    let mut file = load(&api.contract, around, report)?;
+    let file = load(&api.contract, around, report)?;
+    merge(api, file, report).filter(|_| report.len() == before)
+}
+
+/// The same with a contract that stands in no file.
+#[cfg(any(test, feature = "internals"))]
+pub fn compile_text(api: &config::Api, text: &str, report: &mut Report) -> Option<Api> {
+    let before = report.len();
+    let source = report.add_source("contract", text);
+    let mut decoder = Decoder { report, source, folder: Path::new(""), environment: &|_| None };
+    let file = decode_document(text, &mut decoder)?;
+    merge(api, file, report).filter(|_| report.len() == before)
+}
+
+fn merge(api: &config::Api, mut file: ContractFile, report: &mut Report) -> Option<Api> {
     let facts = facts(api);
     let options = options(api, &file, report);
     let resolve = |template: &mut Template, report: &mut Report| {
@@ -65,7 +79,7 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
     let tokens = tokens(api, &file, &facts, report);
     let identity = identity(api, &file, report);
     let local_headers = local_headers(&file, report);
-    let compiled = Api {
+    Some(Api {
         hosts: match api.hosts.as_slice() {
             [] => vec![HostPattern::Any],
             hosts => hosts.iter().map(|host| host.value.clone()).collect(),
@@ -82,8 +96,7 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
         identity,
         local_headers,
         facts,
-    };
-    (report.len() == before).then_some(compiled)
+    })
 }
 
 /// Names of the built-in contracts that `gateward demo` may show, in their order.

@@ -96,6 +96,9 @@ impl Shard {
         // Rounded up to the next microsecond. A time in the past (a late reading of the clock) never shortens a life.
         let dead_at = now.plus(decision.reset_after).0.saturating_add(1);
         *entry = Entry { cell, dead_at: entry.dead_at.max(dead_at) };
+        // Under the lock.
+        #[cfg(feature = "inject-panics")]
+        crate::inject_panics::here("limiter");
         self.sweep_at = self.sweep_at.min(entry.dead_at);
         decision
     }

@@ -22,6 +22,8 @@ mod lifetimes;
 mod limit_edges;
 mod limits;
 mod overlay;
+#[cfg(feature = "inject-panics")]
+mod panics;
 mod paths;
 mod races;
 mod store_faults;
