@@ -61,7 +61,7 @@ mod clock;
 mod random;
 
 // Defects on request, for tests.
-#[cfg(feature = "inject-panics")]
+#[macro_use]
 mod inject_panics;
 
 // WHO calls, and WHY NOT.

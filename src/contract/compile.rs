@@ -1,6 +1,6 @@
 //! An `[[api]]` section and its contract file, checked against each other and merged into an [`Api`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -180,8 +180,8 @@ fn option_json(value: &OptionValue) -> Value {
 }
 
 /// The contract's limits; those of `gateway.toml` are added, and replace the ones of the same name.
-fn limits(api: &config::Api, file: &ContractFile, report: &mut Report) -> HashMap<String, Arc<Limit>> {
-    let mut out = HashMap::new();
+fn limits(api: &config::Api, file: &ContractFile, report: &mut Report) -> BTreeMap<String, Arc<Limit>> {
+    let mut out = BTreeMap::new();
     for (at, spec) in file.limit.iter().enumerate() {
         spec.check(report);
         if file.limit.iter().take(at).any(|earlier| earlier.name.value == spec.name.value) {
@@ -243,7 +243,7 @@ fn vocabulary(file: &ContractFile, report: &mut Report) -> Vocabulary {
     for scope in permissions.default.iter().filter(|scope| !known.contains(&scope.value)) {
         report.unknown(scope.place, "scope", scope.value.as_str(), known.iter().map(Scope::as_str));
     }
-    let mut implies = HashMap::new();
+    let mut implies = BTreeMap::new();
     for (name, implied) in &permissions.implies.0 {
         match Scope::parse(&name.value) {
             Some(scope) => drop(implies.insert(scope, implied.clone())),

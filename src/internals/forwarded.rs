@@ -37,8 +37,11 @@ fn what_stands_further_left_is_not_read(found: ClientAddress, headers: &HeaderMa
     for claim in ["10.9.9.9", "192.0.2.77", "\"", "for=10.9.9.9", "for=\"", ""] {
         let mut longer = HeaderMap::new();
         for (name, value) in headers {
-            let first = !longer.contains_key(name);
-            if first && let Ok(claim) = HeaderValue::from_str(claim) {
+            let says_something = headers.get_all(name).iter().any(|line| !line.as_bytes().trim_ascii().is_empty());
+            if says_something
+                && !longer.contains_key(name)
+                && let Ok(claim) = HeaderValue::from_str(claim)
+            {
                 longer.append(name.clone(), claim);
             }
             longer.append(name.clone(), value.clone());

@@ -15,7 +15,7 @@ pub fn path(raw: &str) {
     assert_eq!((target.path(), target.query()), (normal, None), "{raw:?} is another target");
     assert!(normal.bytes().all(|byte| byte.is_ascii_graphic()), "{normal:?}");
     let lower = normal.to_ascii_lowercase();
-    for refused in ["//", ";", "\\", "%2f", "%5c", "%3b", "%00", "%0d", "%0a", "%25%", "?", "#"] {
+    for refused in ["//", ";", "\\", "%2f", "%5c", "%3b", "%00", "%0d", "%0a", "?", "#"] {
         assert!(!lower.contains(refused), "{normal:?} holds {refused}");
     }
     let once = String::from_utf8_lossy(&percent_decode_str(normal).collect::<Vec<u8>>()).into_owned();

@@ -97,8 +97,7 @@ impl Shard {
         let dead_at = now.plus(decision.reset_after).0.saturating_add(1);
         *entry = Entry { cell, dead_at: entry.dead_at.max(dead_at) };
         // Under the lock.
-        #[cfg(feature = "inject-panics")]
-        crate::inject_panics::here("limiter");
+        panic_point!("limiter");
         self.sweep_at = self.sweep_at.min(entry.dead_at);
         decision
     }

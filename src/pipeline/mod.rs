@@ -118,8 +118,7 @@ impl Pipeline {
         exchange: &mut Exchange,
     ) -> Result<(Option<Credential>, crate::identity::Caller), Rejection> {
         let credential = credential::extract(&service.api, route, exchange)?;
-        #[cfg(feature = "inject-panics")]
-        crate::inject_panics::here("authenticate");
+        panic_point!("authenticate");
         let caller = service.authenticator.verify(&service.api, credential.as_ref(), exchange)?;
         Ok((credential, caller))
     }
@@ -254,8 +253,7 @@ impl Worker {
     }
 
     async fn forward(&self, judged: &Judged<'_>, account: &mut Account, body: Body) -> Result<Response<Body>, Rejection> {
-        #[cfg(feature = "inject-panics")]
-        crate::inject_panics::here("inject");
+        panic_point!("inject");
         let exchange = &mut account.exchange;
         let used = judged.credential.as_ref().map(|credential| &credential.header);
         let authorized = inject::apply(&judged.service.api, judged.route, &judged.permit, used, exchange, body);

@@ -28,6 +28,10 @@ impl NormalPath {
             let start = out.len();
             normalise_segment(segment, &mut out)?;
             let normal = out.get(start..).unwrap_or_default();
+            // Judged in the normal form: of `%25%32%65` the second and third escape are decoded, and `%252e` is left.
+            if normal.split("%25").skip(1).any(begins_with_hex_pair) {
+                return Err(ambiguous("a double encoding"));
+            }
             let dots = normal.replace("%2e", ".").replace("%2E", ".");
             if dots == "." || dots == ".." {
                 return Err(ambiguous("a dot segment"));
@@ -65,8 +69,7 @@ fn normalise_segment(segment: &str, out: &mut String) -> Result<(), Denial> {
             b'%' => {
                 let escape = (bytes.next(), bytes.next());
                 let value = hex_pair(escape).ok_or_else(|| ambiguous("a percent sign without two hexadecimal digits"))?;
-                let mut ahead = bytes.clone();
-                check_escaped(value, (ahead.next(), ahead.next()))?;
+                check_escaped(value)?;
                 decoded.push(value);
                 push_escape(value, escape, out);
             }
@@ -88,13 +91,12 @@ fn normalise_segment(segment: &str, out: &mut String) -> Result<(), Denial> {
     }
 }
 
-fn check_escaped(value: u8, next: (Option<u8>, Option<u8>)) -> Result<(), Denial> {
+fn check_escaped(value: u8) -> Result<(), Denial> {
     match value {
         b'/' => Err(ambiguous("an encoded slash")),
         b'\\' => Err(ambiguous("an encoded backslash")),
         b';' => Err(ambiguous("an encoded semicolon")),
         0..=0x1f | 0x7f => Err(ambiguous("an encoded control byte")),
-        b'%' if hex_pair(next).is_some() => Err(ambiguous("a double encoding")),
         _ => Ok(()),
     }
 }
@@ -107,6 +109,11 @@ fn push_escape(value: u8, (high, low): (Option<u8>, Option<u8>), out: &mut Strin
     }
     out.push('%');
     out.extend([high, low].into_iter().flatten().map(char::from));
+}
+
+fn begins_with_hex_pair(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    hex_pair((bytes.next(), bytes.next())).is_some()
 }
 
 fn hex_pair((high, low): (Option<u8>, Option<u8>)) -> Option<u8> {
@@ -156,6 +163,8 @@ mod tests {
             ("/public/%5Cadmin", "an encoded backslash"),
             ("/public/%252e%252e/admin", "a double encoding"),
             ("/public/%255c", "a double encoding"),
+            ("/public/%25%32%65%25%32e/admin", "a double encoding"),
+            ("/public/%25%35c", "a double encoding"),
             ("/public\\admin", "a backslash"),
             ("/public/..;/admin", "a semicolon"),
             ("/admin%3bx", "an encoded semicolon"),

@@ -90,7 +90,9 @@ fn a_panic_in_an_answer_ends_its_connection_alone() {
     assert!(client.is_closed());
     until("the note", || gateway.stderr().contains("a connection was dropped because its task panicked").then_some(()));
     other.send(request("GET /health HTTP/1.1", &[], ""));
-    assert_eq!(other.receive().status, 200);
+    assert_eq!(other.receive().status, 200, "others go on");
     until("the end of the cut request", || (metric(&gateway, "gateward_requests_in_flight", "") == 0).then_some(()));
-    assert_eq!(gateway.log().len(), 3);
+    let line = until("the line", || gateway.log().into_iter().find(|line| line["verdict"] == "failed"));
+    assert_eq!((line["status"].as_u64(), line["reason"].as_str()), (Some(200), Some("internal")), "{line}");
+    assert_eq!(metric(&gateway, "gateward_requests_total{", "reason=\"internal\""), 1);
 }
