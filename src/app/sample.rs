@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::body::{Body, Incoming};
 use crate::config;
-use crate::listener::{self, ConnectionInfo, Handler, Settings};
+use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings};
 
 /// A running sample API. Dropping it stops it.
 pub struct Sample {
@@ -51,7 +51,12 @@ impl Drop for Sample {
 struct Echo;
 
 impl Handler for Echo {
-    async fn call(&self, request: Request<Incoming>, _: ConnectionInfo) -> Response<Body> {
+    async fn call(&self, request: Request<Incoming>, _: ConnectionInfo, fault: Option<Fault>) -> Response<Body> {
+        if let Some(fault) = fault {
+            let mut response = Response::new(Body::full(format!("{}\n", fault.denial)));
+            *response.status_mut() = fault.denial.class().default_status();
+            return response;
+        }
         let (parts, incoming) = request.into_parts();
         let mut headers = Map::new();
         for (name, value) in &parts.headers {

@@ -21,10 +21,14 @@ use crate::body::{Body, Incoming};
 use crate::clock;
 use crate::config::{Listener, Upstream, Workers};
 use crate::identity::Networks;
-use crate::listener::{self, ConnectionInfo, Handler, Settings, client_address};
+use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings, client_address};
 use crate::observe::{AccessLog, Health, Metrics};
 use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
 use crate::store::Store;
+
+/// What a request to be explained looks like.
+const QUESTION: &str = "a question has a `method` and a `url`; it may have `headers` (a list of pairs, name and value), an `ip` \
+                        and a `listener`";
 
 /// How often the store is asked whether it can be read and written.
 const STORE_CHECK: Duration = Duration::from_secs(2);
@@ -229,7 +233,7 @@ impl Gate {
 }
 
 impl Handler for Gate {
-    async fn call(&self, request: Request<Incoming>, connection: ConnectionInfo) -> Response<Body> {
+    async fn call(&self, request: Request<Incoming>, connection: ConnectionInfo, fault: Option<Fault>) -> Response<Body> {
         let client = client_address(connection.peer.ip(), request.headers(), &self.trusted);
         if let Some(header) = client.ignored_header
             && !self.warned.replace(true)
@@ -237,7 +241,7 @@ impl Handler for Gate {
             let peer = connection.peer.ip();
             tracing::warn!(%peer, header, "an address header was ignored: its sender is not in trusted_proxies; said once");
         }
-        let arrival = Arrival { now: clock::now(), listener: self.listener.clone(), client, peer: connection.peer };
+        let arrival = Arrival { now: clock::now(), listener: self.listener.clone(), client, peer: connection.peer, fault };
         self.worker.clone().serve(request, arrival).await
     }
 }
@@ -275,7 +279,8 @@ fn explain_fn(pipeline: Arc<Pipeline>) -> admin::ExplainFn {
     Arc::new(move |question| {
         let pipeline = pipeline.clone();
         Box::pin(async move {
-            let question: Question = serde_json::from_value(question).map_err(|error| error.to_string())?;
+            // serde's own words would repeat what stands there, which may be a credential.
+            let question: Question = serde_json::from_value(question).map_err(|_| QUESTION.to_owned())?;
             let explanation = pipeline.explain(&question, clock::now())?;
             serde_json::to_value(explanation).map_err(|error| error.to_string())
         })

@@ -30,8 +30,8 @@ section! {
         role: Option<Located<String>> = None,
         /// The capture that names the tenant for which permissions are judged, e.g. "{tenant}".
         tenant: Option<Located<String>> = None,
-        /// Networks that may use the route; empty = all.
-        allow_ips: Networks = Networks::default(),
+        /// Networks that may use the route; by default all.
+        allow_ips: Option<Networks> = None,
         /// Networks that may not use the route, also where `allow_ips` has them.
         deny_ips: Networks = Networks::default(),
         /// Names of limits.
@@ -80,13 +80,22 @@ impl Route {
             self.check_access(report);
         }
         self.check_tenant(report);
-        if let Some(network) = self.allow_ips.iter().find(|network| is_everyone(network)) {
-            let why = format!("`{network}` in `allow_ips` allows every address");
-            report.error_with_help(report.at(self.place, "allow_ips"), why, "leave `allow_ips` out to allow every address");
+        if let Some(allowed) = &self.allow_ips {
+            self.check_allowed(allowed, report);
         }
         if let Some(response) = self.timeouts.response {
             refuse_zero(self.timeouts.place, &[("response", response)], report);
         }
+    }
+
+    /// A list without an entry would allow nobody; somebody who writes one has lost its entries.
+    fn check_allowed(&self, allowed: &Networks, report: &mut Report) {
+        let what = match allowed.iter().find(|network| is_everyone(network)) {
+            Some(network) => format!("`{network}` in `allow_ips` allows every address"),
+            None if allowed.is_empty() => "`allow_ips` is empty and would allow no address".to_owned(),
+            None => return,
+        };
+        report.error_with_help(report.at(self.place, "allow_ips"), what, "leave `allow_ips` out to allow every address");
     }
 
     fn check_access(&self, report: &mut Report) {

@@ -48,6 +48,8 @@ pub struct PageFacts {
 #[derive(Clone, Copy, Debug)]
 pub struct CallerFacts<'a> {
     pub principal: &'a Principal,
+    /// With the roles that the credential stands for.
+    pub account: &'a Account,
     pub tenant: Option<&'a str>,
     pub permissions: &'a ScopeSet,
 }
@@ -168,7 +170,7 @@ fn key_value(facts: KeyFacts<'_>, fact: KeyFact) -> Value {
 
 fn caller_value(caller: CallerFacts<'_>, fact: CallerFact) -> Value {
     use CallerFact as F;
-    let role = || caller.tenant.and_then(|tenant| caller.principal.account.role_in(tenant));
+    let role = || caller.tenant.and_then(|tenant| caller.account.role_in(tenant));
     match fact {
         F::Method => text(caller.principal.kind.as_str()),
         F::TenantId => caller.tenant.map_or(Value::Null, text),

@@ -19,6 +19,7 @@ impl Material<'_> {
             let named = !route.methods.is_empty() && route.methods.iter().all(|method| spec.methods.contains(method));
             route.pattern.shape() == shape && (spec.methods.is_empty() || named)
         };
+        self.check_methods(spec, routes, report);
         let mut left = spec.methods.clone();
         let mut all = false;
         for route in routes.iter_mut().filter(covers) {
@@ -47,6 +48,27 @@ impl Material<'_> {
         Self::settings(spec, &mut route);
         self.check(spec, &route, report);
         routes.push(route);
+    }
+
+    /// The methods that the contract does not list for a path fall to its wider rules. A route for all methods would take
+    /// them from there, with nothing but its own demands; so would one for HEAD beside a listed GET.
+    fn check_methods(&self, spec: &config::Route, routes: &[Route], report: &mut Report) {
+        let shape = spec.path.value.shape();
+        let listed: Vec<&Method> =
+            routes.iter().filter(|route| route.pattern.shape() == shape).flat_map(|route| &route.methods).collect();
+        let for_all = routes.iter().any(|route| route.pattern.shape() == shape && route.methods.is_empty());
+        if listed.is_empty() || for_all {
+            return;
+        }
+        let names = listed.iter().map(|method| format!("\"{method}\"")).collect::<Vec<_>>().join(", ");
+        let path = &spec.path.value;
+        if spec.methods.is_empty() {
+            let why = format!("the contract lists `{path}` for some methods; a route for all would open the others");
+            report.error_with_help(spec.place, why, format!("expected `methods`, such as `methods = [{names}]`"));
+        } else if spec.methods.contains(&Method::HEAD) && !spec.methods.contains(&Method::GET) && listed.contains(&&Method::GET) {
+            let why = format!("HEAD goes where GET goes, and the contract lists GET for `{path}`");
+            report.error_with_help(report.at(spec.place, "methods"), why, "name GET, or both");
+        }
     }
 
     /// Replaces the members that are written.
@@ -96,8 +118,8 @@ impl Material<'_> {
 
     fn settings(spec: &config::Route, route: &mut Route) {
         route.name = spec.name.value.as_str().into();
-        if !spec.allow_ips.is_empty() {
-            route.allow_ips = spec.allow_ips.clone();
+        if let Some(allowed) = &spec.allow_ips {
+            route.allow_ips = allowed.clone();
         }
         if !spec.deny_ips.is_empty() {
             route.deny_ips = spec.deny_ips.clone();

@@ -235,9 +235,20 @@ fn an_overlay_covers_the_methods_that_it_names_also_those_that_the_contract_list
     assert_eq!(access(route(&api, Some(Method::POST), "/api/t/{tenant}/nodes")), "jwt,api_key [write] - api_key: [admin] -");
     let patch = route(&api, Some(Method::PATCH), "/api/t/{t}/nodes");
     assert_eq!((access(patch).as_str(), patch.tenant.as_deref()), ("jwt [admin] -", Some("t")));
-    let api = own(&contract(), &rest(""));
-    assert_eq!(access(route(&api, Some(Method::POST), "/api/t/{tenant}/nodes")), "jwt [admin] - api_key: [admin] -");
-    assert_eq!(access(route(&api, None, "/api/t/{t}/nodes")), "jwt [admin] -");
+}
+
+#[test]
+fn an_overlay_opens_no_method_that_it_does_not_name() {
+    let found = |methods: &str| {
+        let rest = format!("[[api.route]]\nname = \"n\"\npath = \"/api/t/{{t}}/nodes\"\n{methods}accept = [\"jwt\"]\n");
+        build(&format!("{API}contract = \"own.toml\"\n{rest}"), Some(&contract())).1
+    };
+    assert_eq!(found(""), ["4: the contract lists `/api/t/{t}/nodes` for some methods; a route for all would open the others"]);
+    assert_eq!(
+        found("methods = [\"HEAD\"]\n"),
+        ["7: HEAD goes where GET goes, and the contract lists GET for `/api/t/{t}/nodes`"]
+    );
+    assert_eq!(found("methods = [\"HEAD\", \"GET\", \"DELETE\"]\n"), Vec::<String>::new());
 }
 
 #[test]

@@ -21,7 +21,8 @@ pub struct ApiKey {
     pub owner: AccountId,
     pub name: String,
     pub scopes: ScopeSet,
-    /// Tenants that the key is good for, among those of its owner.
+    /// Tenants that the key is good for, among those of its owner, and for nothing outside a tenant; empty = all that its
+    /// owner may.
     pub tenants: Vec<Arc<str>>,
     /// Where the key may be used from; empty = anywhere.
     pub allowed_ips: Networks,
@@ -32,6 +33,13 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
+}
+
+impl ApiKey {
+    /// Whether the key may be used in this tenant, as far as the key goes: one that names none is good for all of its owner's.
+    pub fn is_for(&self, tenant: &str) -> bool {
+        self.tenants.is_empty() || self.tenants.iter().any(|own| &**own == tenant)
+    }
 }
 
 /// A list of networks as the operator or a client wrote it.

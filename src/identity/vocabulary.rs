@@ -83,9 +83,23 @@ impl Vocabulary {
     /// Whether this principal stands here as `minimum` or more. A key does only where it carries all that the role gives:
     /// one that may read does not become an editor because its owner is one.
     pub fn principal_has_rank(&self, principal: &Principal, tenant: Option<&str>, minimum: &str) -> bool {
-        let carries = |key: &ApiKey, role: &RoleRule| role.scopes.iter().all(|scope| self.grants(&key.scopes, scope));
         self.has_rank(&principal.account, tenant, minimum)
-            && self.roles.get(minimum).is_some_and(|role| principal.key.as_ref().is_none_or(|key| carries(key, role)))
+            && self.roles.get(minimum).is_some_and(|role| principal.key.as_ref().is_none_or(|key| self.carries(key, role)))
+    }
+
+    /// The account as an upstream may see it: with the roles that this credential stands for, in the tenants that it is
+    /// good for. An upstream that judges by role must not take a key that may read for the admin who owns it.
+    pub fn shown(&self, principal: &Principal) -> Arc<Account> {
+        let Some(key) = &principal.key else { return principal.account.clone() };
+        let carries = |role: &Arc<str>| self.roles.get(role).is_some_and(|rule| self.carries(key, rule));
+        let mut account = Account::clone(&principal.account);
+        account.roles.retain(carries);
+        account.tenants.retain(|membership| key.is_for(&membership.tenant) && carries(&membership.role));
+        Arc::new(account)
+    }
+
+    fn carries(&self, key: &ApiKey, role: &RoleRule) -> bool {
+        role.scopes.iter().all(|scope| self.grants(&key.scopes, scope))
     }
 
     /// Whether the account has a role here that ranks at least as high as `minimum`. An unknown minimum is never met.

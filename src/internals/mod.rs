@@ -4,6 +4,7 @@
 mod config;
 mod contract;
 mod forwarded;
+mod guard;
 mod path;
 mod template;
 mod token;
@@ -11,6 +12,7 @@ mod token;
 pub use config::config;
 pub use contract::contract;
 pub use forwarded::forwarded;
+pub use guard::guard;
 pub use path::path;
 pub use template::template;
 pub use token::token;

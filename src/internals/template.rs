@@ -103,10 +103,11 @@ impl Cast {
     fn render(&self, template: &Template) -> Value {
         let token = TokenFacts { text: &self.name, ttl: Duration::from_secs(60), expires_at: Timestamp::default() };
         let key = KeyFacts { key: &self.key, secret: Some(&self.name), last_used_at: None };
-        let caller = CallerFacts { principal: &self.principal, tenant: Some(&self.name), permissions: &self.scopes };
+        let account = &self.principal.account;
+        let caller = CallerFacts { principal: &self.principal, account, tenant: Some(&self.name), permissions: &self.scopes };
         let error = ErrorFacts { code: &self.name, message: &self.name, reason: &self.name, status: 400, request_id: &self.name };
         template.render(&Facts {
-            account: Some(&self.principal.account),
+            account: Some(account),
             access: Some(token),
             refresh: Some(token),
             session: Some(&self.name),

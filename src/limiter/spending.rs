@@ -176,6 +176,35 @@ mod tests {
     use super::*;
     use crate::config::value::Quota;
 
+    fn limit(per: KeyPart, count: Count, mode: Mode) -> Arc<contract::Limit> {
+        Arc::new(contract::Limit {
+            name: "l".into(),
+            per: vec![KeyPart::ClientIp, per],
+            else_per: Vec::new(),
+            quota: Quota { count: 1, window: std::time::Duration::from_secs(60) },
+            burst: 1,
+            algorithm: crate::config::Algorithm::FixedWindow,
+            count,
+            mode,
+        })
+    }
+
+    /// M4: a hundred thousand addresses of one network find one counter, and that is all that they cost.
+    #[test]
+    fn a_whole_ipv6_network_takes_one_cell() {
+        let limiter = Limiter::Memory(crate::limiter::Memory::new(100_000));
+        let counted = Arc::new(Counted::new("api", limit(KeyPart::ClientIp, Count::All, Mode::Enforce)));
+        let headers = HeaderMap::new();
+        let network: u128 = 0x2001_0db8_0001_0002 << 64;
+        let admitted = (0..100_000_u128).filter(|host| {
+            let client_ip = IpAddr::V6(std::net::Ipv6Addr::from(network | (host * 0x1234_5678_9abd & u128::from(u64::MAX))));
+            let subject =
+                Subject { realm: "r", route: "x", client_ip, headers: &headers, account: None, key: None, tenant: None };
+            counted.spend(&limiter, &subject, Tick(0), Spending::Spend).is_ok()
+        });
+        assert_eq!((admitted.count(), limiter.cells()), (1, 1));
+    }
+
     /// M4: one key per /64.
     #[test]
     fn addresses_of_one_ipv6_network_count_as_one() {
@@ -185,22 +214,11 @@ mod tests {
         assert_eq!(counted("::ffff:10.0.0.1"), counted("10.0.0.1"));
         assert_ne!(counted("10.0.0.1"), counted("10.0.0.2"));
     }
+
     /// A part that a request is not known by yet would be left out, and the limit never spent.
     #[test]
     fn limits_by_account_key_or_tenant_wait_for_the_caller() {
-        let counted = |per: KeyPart| {
-            let limit = contract::Limit {
-                name: "l".into(),
-                per: vec![KeyPart::ClientIp, per],
-                else_per: Vec::new(),
-                quota: Quota { count: 1, window: std::time::Duration::from_secs(60) },
-                burst: 1,
-                algorithm: crate::config::Algorithm::FixedWindow,
-                count: Count::All,
-                mode: Mode::Enforce,
-            };
-            Counted::new("api", Arc::new(limit)).needs_identity()
-        };
+        let counted = |per: KeyPart| Counted::new("api", limit(per, Count::All, Mode::Enforce)).needs_identity();
         assert!([KeyPart::Account, KeyPart::Key, KeyPart::Tenant].into_iter().all(counted));
         assert!(![KeyPart::ClientIp, KeyPart::Route].into_iter().any(counted));
     }
@@ -208,18 +226,8 @@ mod tests {
     /// Else each success in a flood would give back what a failure took.
     #[test]
     fn what_a_shadow_limit_let_pass_is_not_given_back() {
-        let limit = contract::Limit {
-            name: "l".into(),
-            per: vec![KeyPart::ClientIp],
-            else_per: Vec::new(),
-            quota: Quota { count: 1, window: std::time::Duration::from_secs(60) },
-            burst: 1,
-            algorithm: crate::config::Algorithm::FixedWindow,
-            count: Count::Failures,
-            mode: Mode::Shadow,
-        };
-        let (counted, limiter) =
-            (Arc::new(Counted::new("api", Arc::new(limit))), Limiter::Memory(crate::limiter::Memory::new(10)));
+        let limiter = Limiter::Memory(crate::limiter::Memory::new(10));
+        let counted = Arc::new(Counted::new("api", limit(KeyPart::Route, Count::Failures, Mode::Shadow)));
         let headers = HeaderMap::new();
         let client_ip = "10.0.0.1".parse().unwrap();
         let subject = Subject { realm: "r", route: "x", client_ip, headers: &headers, account: None, key: None, tenant: None };

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::body::{Body, BodyError};
+use crate::listener::guard::{Fault, Guard, Refusals};
 use crate::listener::timed_io::{Phase, TimedIo, Turn, Watch};
 use crate::listener::{ConnectionInfo, Drain, Handler, Settings};
 
@@ -31,8 +32,12 @@ pub async fn carry<H: Handler>(
     drain: Rc<Drain>,
 ) {
     let turn = Turn::default();
-    let service = service_fn(|request| answer(request, info, handler.clone(), drain.clone(), turn.clone()));
-    let io = TimedIo::new(socket, turn.clone());
+    let refusals = Refusals::default();
+    let service = service_fn(|mut request| {
+        let fault = refusals.claim(&mut request);
+        answer(request, info, fault, handler.clone(), drain.clone(), turn.clone())
+    });
+    let io = Guard::new(TimedIo::new(socket, turn.clone()), settings.heads, refusals.clone());
     let mut http = pin!(settings.http.serve_connection(io, service));
     let mut watch = Watch::new(turn.clone());
     let mut draining = pin!(drain.wake.notified());
@@ -82,12 +87,13 @@ enum Ended {
 async fn answer<H: Handler>(
     request: Request<Incoming>,
     info: ConnectionInfo,
+    fault: Option<Fault>,
     handler: Rc<H>,
     drain: Rc<Drain>,
     turn: Turn,
 ) -> Result<Response<Outgoing>, Infallible> {
     turn.enter(Phase::InFlight);
-    let mut call = pin!(async { handler.call(request, info).await });
+    let mut call = pin!(async { handler.call(request, info, fault).await });
     // A handler that has panicked is not polled again, and what it shares with others is behind its own locks.
     let mut response = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
         Ok(polled) => polled,

@@ -1,8 +1,9 @@
-//! Sockets in, requests out: TCP, HTTP/1, the client's address, drain. Knows no route and judges no request; everything
+//! Sockets in, requests out: TCP, the raw-head guard, HTTP/1, the client's address, drain. Knows no route and judges no request; everything
 //! here runs on one worker's thread.
 
 mod client_addr;
 mod connection;
+mod guard;
 mod sockets;
 mod timed_io;
 
@@ -22,13 +23,23 @@ use tokio::time::{sleep, timeout};
 
 use crate::body::Body;
 use crate::config::{Listener, ListenerTimeouts};
+use crate::listener::guard::HeadLimits;
 
 pub use client_addr::{ClientAddress, Peer, client_address};
+pub use guard::Fault;
+#[cfg(any(test, feature = "internals"))]
+pub use guard::hyper_reads_what_was_judged;
 pub use sockets::bind;
 
 /// Answers requests. A panic while it does becomes a bare 500 for that request alone.
 pub trait Handler: 'static {
-    fn call(&self, request: Request<Incoming>, connection: ConnectionInfo) -> impl Future<Output = Response<Body>>;
+    /// With a fault, the head was refused, `request` is what could be read of it, and its connection closes after the answer.
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        connection: ConnectionInfo,
+        fault: Option<Fault>,
+    ) -> impl Future<Output = Response<Body>>;
 }
 
 /// The two ends of the connection that a request came by.
@@ -46,6 +57,7 @@ pub struct Settings {
     /// Connections at a time; more are closed as soon as they come.
     connections: usize,
     drain_timeout: Duration,
+    heads: HeadLimits,
     http: http1::Builder,
 }
 
@@ -59,7 +71,7 @@ impl Settings {
         // A copy of a small body costs less than a vectored write.
         http.header_read_timeout(None).half_close(false).title_case_headers(false).auto_date_header(true).writev(false);
         // hyper answers a head above its limits itself, without log line and in nobody's shape. Its limits are therefore
-        // wider than ours, which the handler judges; what is above both is a bare 431.
+        // wider than ours, which the guard has applied before.
         let wide = header_bytes.saturating_mul(2);
         http.max_header_size(wide).max_buf_size(wide.max(LEAST_BUFFER));
         // With the default hyper keeps the fields on the stack; any other number is a heap allocation for every request.
@@ -71,6 +83,7 @@ impl Settings {
             timeouts: config.timeouts.clone(),
             connections: sockets::connection_cap(limits.connections, workers),
             drain_timeout,
+            heads: HeadLimits::from(config),
             http,
         }
     }

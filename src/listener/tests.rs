@@ -25,7 +25,11 @@ struct Cases {
 }
 
 impl Handler for Cases {
-    async fn call(&self, request: Request<Incoming>, connection: ConnectionInfo) -> Response<Body> {
+    async fn call(&self, request: Request<Incoming>, connection: ConnectionInfo, fault: Option<Fault>) -> Response<Body> {
+        if let Some(fault) = fault {
+            self.seen.borrow_mut().push(format!("refused {} {} {}", request.method(), fault.path, fault.denial.code()));
+            return refusal(&fault.denial);
+        }
         self.seen.borrow_mut().push(format!("{} {}", request.method(), request.uri()));
         let path = request.uri().path().to_owned();
         match path.as_str() {
@@ -43,11 +47,7 @@ impl Handler for Cases {
             }
             "/collect" => match collect(request).await {
                 Ok(bytes) => Response::new(Body::full(bytes)),
-                Err(denial) => {
-                    let mut response = Response::new(Body::full(format!("{denial:?}")));
-                    *response.status_mut() = denial.class().default_status();
-                    response
-                }
+                Err(denial) => refusal(&denial),
             },
             _ => {
                 let done = self.done.clone();
@@ -55,6 +55,12 @@ impl Handler for Cases {
             }
         }
     }
+}
+
+fn refusal(denial: &Denial) -> Response<Body> {
+    let mut response = Response::new(Body::full(format!("{denial:?}")));
+    *response.status_mut() = denial.class().default_status();
+    response
 }
 
 async fn collect(request: Request<Incoming>) -> Result<bytes::Bytes, Denial> {
@@ -209,20 +215,29 @@ fn an_answer_to_an_unread_body_arrives_and_the_body_is_no_request() {
 }
 
 #[test]
-fn heads_far_above_the_limits_are_431() {
+fn heads_above_the_limits_reach_the_handler_as_faults_however_large() {
     on_a_worker(async {
         let served = Served::start(|config| {
             config.limits.headers = 3;
             config.limits.header_bytes = crate::config::value::ByteSize(512);
+            config.limits.uri_bytes = crate::config::value::ByteSize(16);
         });
         let many: String = (0..=HYPER_HEADERS).map(|number| format!("h{number}: 1\r\n")).collect();
-        for fields in [many, format!("a: {}\r\n", "x".repeat(1200))] {
+        for (head, status, denial) in [
+            (format!("GET /a HTTP/1.1\r\nhost: a\r\n{many}"), 431, "TooManyHeaders { limit: 3 }"),
+            (format!("GET /a HTTP/1.1\r\na: {}\r\n", "x".repeat(1200)), 431, "HeadTooLarge { limit: 512 }"),
+            (format!("GET /a HTTP/1.1\r\na: {}\r\n", "x".repeat(200_000)), 431, "HeadTooLarge { limit: 512 }"),
+            (format!("GET /a?{} HTTP/1.1\r\n", "x".repeat(70_000)), 414, "UriTooLong { limit: 16 }"),
+        ] {
             let mut client = Wire::connect(served.address).await;
-            client.write(format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n")).await;
-            let answer = client.read_rest().await;
-            assert_eq!(answer.lines().next().unwrap(), "HTTP/1.1 431 Request Header Fields Too Large");
+            client.write(format!("{head}\r\n")).await;
+            let (answer, body) = client.read_answer().await;
+            assert_eq!((answer.get(9..12).unwrap(), body.as_str()), (status.to_string().as_str(), denial));
+            assert_eq!(field(&answer, "connection"), Some("close"), "{answer}");
+            assert_eq!(client.read_rest().await, "");
         }
-        assert_eq!(served.handler.seen.borrow().as_slice(), [""; 0]);
+        let codes = ["too_many_headers", "head_too_large", "head_too_large", "uri_too_long"];
+        assert_eq!(served.handler.seen.borrow().as_slice(), codes.map(|code| format!("refused GET /a {code}")));
     });
 }
 

@@ -122,7 +122,7 @@ impl Watch {
     }
 }
 
-/// The socket as hyper sees it.
+/// The socket as the guard, and hyper behind it, see it.
 pub struct TimedIo {
     socket: TokioIo<TcpStream>,
     turn: Turn,

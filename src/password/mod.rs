@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::identity::Secret;
 use crate::rejection::Failure;
 
-use phc::Stored;
+use phc::{Stored, Workspace};
 
 /// The hashing threads. Dropping it stops them, after the hash that each is at.
 pub struct Passwords {
@@ -111,35 +111,36 @@ impl Job {
     }
 
     /// A reply that nobody waits for any more is dropped.
-    fn run(self, dummy: &Stored) {
+    fn run(self, dummy: &Stored, workspace: &mut Workspace) {
         match self.task {
-            Task::Verify { stored, reply } => drop(reply.send(verify(&self.password, stored, dummy))),
+            Task::Verify { stored, reply } => drop(reply.send(verify(&self.password, stored, dummy, workspace))),
             Task::Hash { reply } => drop(reply.send(phc::hash(&self.password))),
         }
     }
 }
 
 fn work(incoming: &Mutex<Receiver<Job>>, dummy: &Stored) {
+    let mut workspace = Workspace::default();
     loop {
         // The lock is held while waiting, by the one thread whose turn it is, and never while hashing.
         let next = incoming.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
         if !job.is_abandoned() {
-            job.run(dummy);
+            job.run(dummy, &mut workspace);
         }
     }
 }
 
 /// Every path makes one hash: a string that cannot be used costs the dummy's, so that time tells nothing.
-fn verify(password: &Secret, stored: Option<Secret>, dummy: &Stored) -> Verdict {
+fn verify(password: &Secret, stored: Option<Secret>, dummy: &Stored, workspace: &mut Workspace) -> Verdict {
     let usable = stored.and_then(|stored| {
         Stored::parse(&stored).inspect_err(|why| warn!("a stored password hash cannot be used: {why}; the login is refused")).ok()
     });
     match usable {
-        Some(stored) if stored.matches(password) => Verdict::Right { outdated: stored.is_outdated() },
+        Some(stored) if stored.matches(password, workspace) => Verdict::Right { outdated: stored.is_outdated() },
         Some(_) => Verdict::Wrong,
         None => {
-            std::hint::black_box(dummy.matches(password));
+            std::hint::black_box(dummy.matches(password, workspace));
             Verdict::Wrong
         }
     }

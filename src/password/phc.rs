@@ -1,7 +1,7 @@
 //! The stored form of a password: PHC strings of Argon2 (RFC 9106). Pure and slow; runs on the hashing threads only.
 
 use argon2::password_hash::phc::{Output, PasswordHash, Salt};
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHasher, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
@@ -15,6 +15,25 @@ pub struct Stored {
     params: Params,
     salt: Salt,
     output: Output,
+}
+
+/// The memory that a thread hashes in, kept from one password to the next: an allocator that is given 19 MiB back again
+/// and again keeps several times as much.
+#[derive(Default)]
+pub struct Workspace(Vec<Block>);
+
+impl Workspace {
+    /// As many blocks as the parameters ask for; more than today's parameters need is not kept for the next time.
+    fn blocks(&mut self, params: &Params) -> &mut [Block] {
+        let wanted = params.block_count();
+        if self.0.len() > wanted.max(CURRENT.block_count()) {
+            self.0 = Vec::new();
+        }
+        if self.0.len() < wanted {
+            self.0.resize_with(wanted, Block::default);
+        }
+        &mut self.0
+    }
 }
 
 impl Stored {
@@ -41,10 +60,11 @@ impl Stored {
     }
 
     /// Whether this is the password, compared in constant time.
-    pub fn matches(&self, password: &Secret) -> bool {
+    pub fn matches(&self, password: &Secret, workspace: &mut Workspace) -> bool {
         let mut found = Zeroizing::new(vec![0; self.output.len()]);
         let hasher = Argon2::new(self.algorithm, self.version, self.params.clone());
-        let done = hasher.hash_password_into(password.expose().as_bytes(), &self.salt, &mut found);
+        let blocks = workspace.blocks(&self.params);
+        let done = hasher.hash_password_into_with_memory(password.expose().as_bytes(), &self.salt, &mut found, blocks);
         done.is_ok() && verify_slices_are_equal(&found, self.output.as_bytes()).is_ok()
     }
 
@@ -107,9 +127,23 @@ pub mod tests {
         // phc-winner-argon2, src/test.c: hashtest(version, 2, 16, 1, "password", "somesalt", …, Argon2_id)
         let text = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
         let stored = parse(text).unwrap();
-        assert!(stored.matches(&Secret::new("password")));
-        assert!(!stored.matches(&Secret::new("differentpassword")));
+        let mut workspace = Workspace::default();
+        assert!(stored.matches(&Secret::new("password"), &mut workspace));
+        assert!(!stored.matches(&Secret::new("differentpassword"), &mut workspace));
         assert!(stored.is_outdated());
+    }
+
+    /// Whatever was hashed before in the same memory, with more of it or less.
+    #[test]
+    fn a_used_workspace_changes_no_answer() {
+        let mut workspace = Workspace::default();
+        let (right, wrong) = (Secret::new("right"), Secret::new("wrong"));
+        for (m, t) in [(64, 3), (20_000, 1), (19_456, 2), (8, 1), (64, 3)] {
+            let stored = parse(&with_parameters("right", m, t, 1)).unwrap();
+            let answers = [&right, &wrong, &right].map(|password| stored.matches(password, &mut workspace));
+            assert_eq!(answers, [true, false, true], "m={m},t={t}");
+        }
+        assert_eq!(workspace.0.len(), CURRENT.block_count(), "what the largest needed was given back");
     }
 
     #[test]

@@ -137,6 +137,9 @@ fn panicked() -> Rejection {
 
 /// The path as it came, of a request that was refused before its path was normal. CONNECT has none.
 fn raw_path(exchange: &Exchange) -> String {
+    if let Some(fault) = &exchange.fault {
+        return fault.path.clone();
+    }
     match exchange.method {
         Method::CONNECT => String::new(),
         _ => exchange.uri.path().to_owned(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::contract::{Access, Api, Demand, Route};
-use crate::identity::{Caller, Principal, Scope, ScopeSet};
+use crate::identity::{Account, Caller, Principal, Scope, ScopeSet};
 use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Denial, Stage};
 
@@ -11,6 +11,7 @@ use crate::rejection::{Denial, Stage};
 #[derive(Debug)]
 pub struct Permit {
     principal: Option<Arc<Principal>>,
+    shown: Option<Arc<Account>>,
     tenant: Option<String>,
     permissions: ScopeSet,
 }
@@ -18,6 +19,11 @@ pub struct Permit {
 impl Permit {
     pub fn principal(&self) -> Option<&Arc<Principal>> {
         self.principal.as_ref()
+    }
+
+    /// The account as the upstream may see it.
+    pub fn shown(&self) -> Option<&Arc<Account>> {
+        self.shown.as_ref()
     }
 
     pub fn tenant(&self) -> Option<&str> {
@@ -43,7 +49,7 @@ pub fn decide(
 ) -> Result<Permit, Denial> {
     let Access::Known { kinds, demand, by_kind, unmapped } = &route.access else {
         exchange.note(Stage::Authorize, || "the route is public".to_owned());
-        return Ok(Permit { principal: None, tenant: None, permissions: ScopeSet::default() });
+        return Ok(Permit { principal: None, shown: None, tenant: None, permissions: ScopeSet::default() });
     };
     let Caller::Known(principal) = caller else { return Err(Denial::CredentialMissing) };
     if *unmapped && !kinds.contains(&principal.kind) {
@@ -52,9 +58,7 @@ pub fn decide(
     let tenant = tenant(route, captures)?;
     exchange.notes.tenant.clone_from(&tenant);
     check_key_address(&principal, exchange)?;
-    if let Some(tenant) = &tenant {
-        check_tenant(api, &principal, tenant)?;
-    }
+    check_tenant(api, &principal, tenant.as_deref())?;
     let further = by_kind.iter().filter(|(kind, _)| *kind == principal.kind).map(|(_, demand)| demand);
     for demand in std::iter::once(demand).chain(further) {
         check_demand(api, &principal, tenant.as_deref(), demand)?;
@@ -64,7 +68,7 @@ pub fn decide(
         let place = tenant.as_ref().map_or_else(String::new, |tenant| format!(" in tenant {tenant}"));
         format!("permitted{place}; scopes that hold here: {}", permissions.to_spaced())
     });
-    Ok(Permit { principal: Some(principal), tenant, permissions })
+    Ok(Permit { shown: Some(api.vocabulary.shown(&principal)), principal: Some(principal), tenant, permissions })
 }
 
 /// The tenant that the path names. A route whose tenant cannot be read judges nobody, and lets nobody in.
@@ -82,12 +86,20 @@ fn check_key_address(principal: &Principal, exchange: &Exchange) -> Result<(), D
     }
 }
 
-fn check_tenant(api: &Api, principal: &Principal, tenant: &str) -> Result<(), Denial> {
-    let member = api.vocabulary.is_member(&principal.account, tenant);
-    // A key that names no tenant is good for all tenants of its owner.
-    let key_covers =
-        principal.key.as_ref().is_none_or(|key| key.tenants.is_empty() || key.tenants.iter().any(|t| &**t == tenant));
-    if member && key_covers { Ok(()) } else { Err(Denial::TenantForeign { tenant: tenant.to_owned() }) }
+/// A key that names tenants is good inside them and nowhere else: where the path names none, it would otherwise act for
+/// the whole realm.
+fn check_tenant(api: &Api, principal: &Principal, tenant: Option<&str>) -> Result<(), Denial> {
+    let key = principal.key.as_deref();
+    match tenant {
+        Some(tenant) => {
+            let covered = api.vocabulary.is_member(&principal.account, tenant) && key.is_none_or(|key| key.is_for(tenant));
+            if covered { Ok(()) } else { Err(Denial::TenantForeign { tenant: tenant.to_owned() }) }
+        }
+        None => match key.filter(|key| !key.tenants.is_empty()) {
+            Some(key) => Err(Denial::KeyTenantBound { key: key.id.clone() }),
+            None => Ok(()),
+        },
+    }
 }
 
 fn check_demand(api: &Api, principal: &Principal, tenant: Option<&str>, demand: &Demand) -> Result<(), Denial> {
@@ -160,7 +172,7 @@ mod tests {
         Ok(permit.permissions().to_spaced())
     }
 
-    fn ann() -> crate::identity::Account {
+    fn ann() -> Account {
         account(&["viewer"], &[("prod", "viewer"), ("dev", "editor")])
     }
 
@@ -225,6 +237,8 @@ mod tests {
             ("write", "prod", "write", &[], Err("scope_missing")),
             ("write", "dev", "admin", &[], Ok("")),
             ("read", "prod", "", &[], Err("scope_missing")),
+            ("flat", "", "read", &[], Ok("read")),
+            ("flat", "", "read", &["prod"], Err("key_tenant_bound")),
         ] {
             let given = judged(name, tenant, key(ann(), scopes, tenants, &[]));
             assert_eq!(given, expected.map(str::to_owned), "{name} {tenant} {scopes} {tenants:?}");

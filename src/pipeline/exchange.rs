@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Uri, header};
 use crate::clock::Now;
 use crate::contract::Operation;
 use crate::identity::{CredentialKind, Principal};
-use crate::listener::{ClientAddress, Peer};
+use crate::listener::{ClientAddress, Fault, Peer};
 use crate::observe::RouteMetrics;
 use crate::pipeline::path::NormalPath;
 use crate::rejection::{Denial, Stage};
@@ -24,6 +24,8 @@ pub struct Arrival {
     pub client: ClientAddress,
     /// The other end of the connection.
     pub peer: SocketAddr,
+    /// Why the head is refused, if it is.
+    pub fault: Option<Fault>,
 }
 
 /// One request.
@@ -36,6 +38,8 @@ pub struct Exchange {
     /// A trusted proxy named something that is no address: `client` is then that proxy.
     pub client_is_unclear: bool,
     pub listener: Arc<str>,
+    /// The listener has refused the head; method and headers are what could be read of it.
+    pub fault: Option<Fault>,
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
@@ -80,6 +84,7 @@ impl Exchange {
             trust: arrival.client.peer,
             client_is_unclear: arrival.client.malformed,
             listener: arrival.listener,
+            fault: arrival.fault,
             method: parts.method,
             uri: parts.uri,
             headers: parts.headers,

@@ -55,7 +55,7 @@ impl Question {
     /// The request as a listener would hand it on. `listeners` are the names that there are.
     ///
     /// # Errors
-    /// What is wrong with the question, in words; never with the value of a header, which may be a credential.
+    /// What is wrong with the question, in words; never with the value of a header or a query, which may be a credential.
     pub fn pose<'a>(&self, mut listeners: impl Iterator<Item = &'a Arc<str>>, now: Now) -> Result<Exchange, String> {
         let listener = match &self.listener {
             Some(name) => listeners.find(|known| ***known == **name).ok_or_else(|| format!("no listener `{name}`"))?,
@@ -67,12 +67,13 @@ impl Question {
             listener: listener.clone(),
             client: ClientAddress { ip: client, peer: Peer::Untrusted, ignored_header: None, malformed: false },
             peer: SocketAddr::new(client, 0),
+            fault: None,
         };
         Ok(Exchange::new(self.head()?, arrival, "explained".to_owned()))
     }
 
     fn head(&self) -> Result<Parts, String> {
-        let uri: Uri = self.url.parse().map_err(|_| format!("`{}` is no URL", self.url))?;
+        let uri: Uri = self.url.parse().map_err(|_| "the URL cannot be read".to_owned())?;
         let mut request = Request::new(());
         *request.method_mut() =
             Method::from_bytes(self.method.as_bytes()).map_err(|_| format!("`{}` is no method", self.method))?;
@@ -81,7 +82,7 @@ impl Question {
             request.headers_mut().insert(header::HOST, host);
         }
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        *request.uri_mut() = target.parse().map_err(|_| format!("`{target}` is no request target"))?;
+        *request.uri_mut() = target.parse().map_err(|_| "the URL's path and query cannot be read".to_owned())?;
         for (name, value) in &self.headers {
             let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is no header name"))?;
             let value = HeaderValue::from_str(value).map_err(|_| format!("the value of {name} is no header value"))?;

@@ -23,6 +23,24 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes what a server that reads any other character as `-` (CGI, WSGI) would take for the framing of the message,
+/// beside the one that is written when it is sent.
+pub fn remove_false_framing(headers: &mut HeaderMap) {
+    let folded = |b: u8| if b.is_ascii_alphanumeric() { b } else { b'-' };
+    let is_false = |name: &&HeaderName| {
+        let is = |known: &HeaderName| {
+            *name != known
+                && name.as_str().len() == known.as_str().len()
+                && name.as_str().bytes().map(folded).eq(known.as_str().bytes())
+        };
+        is(&header::TRANSFER_ENCODING) || is(&header::CONTENT_LENGTH)
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(is_false).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(header::CONNECTION)
@@ -159,12 +177,12 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// Removes claims of where a request comes from. A spelling with `_` or `.` for `-` is never a proxy's: it is a client's,
-/// meant for an upstream that reads both as one (CGI, WSGI), and goes whoever sent it.
+/// Removes claims of where a request comes from. A spelling with `_`, `.` or the like for `-` is never a proxy's: it is a
+/// client's, meant for an upstream that reads both as one (CGI, WSGI), and goes whoever sent it.
 fn remove_claims(headers: &mut HeaderMap, trust: Peer) {
     let is_false = |name: &&HeaderName| {
         let text = name.as_str();
-        is_claim(text) && (trust == Peer::Untrusted || text.bytes().any(|b| matches!(b, b'_' | b'.')))
+        is_claim(text) && (trust == Peer::Untrusted || text.bytes().any(|b| folded(b) != b))
     };
     let found: Vec<HeaderName> = headers.keys().filter(is_false).cloned().collect();
     for name in found {
@@ -175,9 +193,8 @@ fn remove_claims(headers: &mut HeaderMap, trust: Peer) {
 /// Removes what frameworks take for the method in place of the one that was judged. Nobody may say so, a trusted peer
 /// neither: its method was judged as well.
 fn remove_method_overrides(headers: &mut HeaderMap) {
-    let folded = |name: &HeaderName| name.as_str().replace(['_', '.'], "-");
-    let found: Vec<HeaderName> =
-        headers.keys().filter(|name| METHOD_OVERRIDES.contains(&folded(name).as_str())).cloned().collect();
+    let is_override = |name: &&HeaderName| METHOD_OVERRIDES.iter().any(|word| name.as_str().bytes().map(folded).eq(word.bytes()));
+    let found: Vec<HeaderName> = headers.keys().filter(is_override).cloned().collect();
     for name in found {
         headers.remove(name);
     }
@@ -189,10 +206,14 @@ fn is_claim(name: &str) -> bool {
     if !name.starts_with(['x', 'f', 't', 'c']) {
         return false;
     }
-    let folded = |b: u8| if matches!(b, b'_' | b'.') { b'-' } else { b };
     let same = |word: &str| name.len() == word.len() && name.bytes().map(folded).eq(word.bytes());
     let begins = |word: &str| name.len() >= word.len() && name.bytes().take(word.len()).map(folded).eq(word.bytes());
-    begins("x-forwarded-") || CLAIMS.into_iter().any(same)
+    CLAIM_FAMILIES.into_iter().any(begins) || CLAIMS.into_iter().any(same)
+}
+
+/// As CGI reads the names of headers: what is no letter and no digit is all the same.
+fn folded(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte } else { b'-' }
 }
 
 /// The path to ask a server for: its base path, then the path and query as they were judged.
@@ -230,19 +251,21 @@ static END_TO_END: [HeaderName; 7] = [
     header::SET_COOKIE,
 ];
 
-/// Beside `X-Forwarded-*`: fields by which servers and frameworks let a proxy name another client, host or path.
-const CLAIMS: [&str; 11] = [
+/// Beginnings of fields by which servers and frameworks let a proxy name another client, host, path, method or
+/// certificate, or call a request one of their own.
+const CLAIM_FAMILIES: [&str; 5] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-", "x-ssl-"];
+
+/// Further such fields.
+const CLAIMS: [&str; 9] = [
     "forwarded",
     "x-real-ip",
     "x-client-ip",
+    "x-client-cert",
     "x-cluster-client-ip",
+    "x-internal",
+    "x-middleware-subrequest",
     "true-client-ip",
     "cf-connecting-ip",
-    "x-original-url",
-    "x-original-uri",
-    "x-original-host",
-    "x-rewrite-url",
-    "x-middleware-subrequest",
 ];
 
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
@@ -263,6 +286,24 @@ mod tests {
         let mut lines: Vec<String> = map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();
         lines
+    }
+
+    /// C1 C10: a name that a server folds into a framing field is not forwarded; the fields themselves are left alone.
+    #[test]
+    fn no_other_spelling_of_a_framing_field_is_forwarded() {
+        let mut map = headers(&[
+            ("Transfer_Encoding", "chunked"),
+            ("transfer.encoding", "chunked"),
+            ("content_length", "5"),
+            ("Content~Length", "5"),
+            ("content-length", "3"),
+            ("content-lengths", "4"),
+            ("transfer-encoding", "chunked"),
+            ("transferencoding", "chunked"),
+        ]);
+        remove_false_framing(&mut map);
+        let kept = ["content-length: 3", "content-lengths: 4", "transfer-encoding: chunked", "transferencoding: chunked"];
+        assert_eq!(listed(&map), kept);
     }
 
     fn origin(client: &str, peer: &str, trust: Peer) -> Origin<'static> {
@@ -314,9 +355,16 @@ mod tests {
             ("X-Real-IP", "10.0.0.1"),
             ("X-Original-URL", "/admin"),
             ("X_Original_URL", "/admin"),
+            ("X~Original+URL", "/admin"),
+            ("X-Original-Method", "GET"),
             ("X-Rewrite-URL", "/admin"),
             ("X-Middleware-Subrequest", "middleware"),
+            ("X-SSL-Client-Verify", "SUCCESS"),
+            ("X-Client-Cert", "x"),
+            ("X-Envoy-Internal", "true"),
+            ("X-Internal", "true"),
             ("True-Client-IP", "10.0.0.1"),
+            ("x-originals", "kept"),
             ("x-request-id", "kept"),
             ("from", "kept"),
         ]);
@@ -329,6 +377,7 @@ mod tests {
                 "x-forwarded-for: 203.0.113.9",
                 "x-forwarded-host: api.test:8080",
                 "x-forwarded-proto: http",
+                "x-originals: kept",
                 "x-real-ip: 203.0.113.9",
                 "x-request-id: kept",
             ]
@@ -342,6 +391,7 @@ mod tests {
             let mut map = headers(&[
                 ("X-HTTP-Method-Override", "DELETE"),
                 ("X_HTTP_Method_Override", "DELETE"),
+                ("X-HTTP~Method-Override", "DELETE"),
                 ("X-HTTP-Method", "DELETE"),
                 ("X-Method-Override", "DELETE"),
                 ("x-http-methods", "kept"),
@@ -392,6 +442,7 @@ mod tests {
         );
     }
 
+    /// B6: also in the words of a trusted peer, whose host is not judged as a host.
     #[test]
     fn no_host_can_forge_an_element() {
         let mut map = HeaderMap::new();

@@ -46,6 +46,7 @@ pub fn apply(
 ) -> Authorized {
     let mut out = std::mem::take(&mut exchange.headers);
     headers::remove_hop_by_hop(&mut out);
+    headers::remove_false_framing(&mut out);
     strip_identity(api, &mut out);
     strip_credentials(api, route, used, &mut out);
     let host = out.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
@@ -127,11 +128,11 @@ fn is_traceparent(value: &[u8]) -> bool {
 }
 
 fn set_identity(api: &Api, permit: &Permit, out: &mut HeaderMap) {
-    let Some(principal) = permit.principal() else { return };
+    let (Some(principal), Some(shown)) = (permit.principal(), permit.shown()) else { return };
     let facts = Facts {
-        account: Some(&principal.account),
+        account: Some(shown),
         key: principal.key.as_deref().map(|key| KeyFacts { key, secret: None, last_used_at: None }),
-        caller: Some(CallerFacts { principal, tenant: permit.tenant(), permissions: permit.permissions() }),
+        caller: Some(CallerFacts { principal, account: shown, tenant: permit.tenant(), permissions: permit.permissions() }),
         ..Facts::of(&api.facts)
     };
     for (name, placeholder) in &api.identity.headers {

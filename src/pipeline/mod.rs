@@ -146,8 +146,12 @@ impl Pipeline {
         Ok(Explanation::of_upstream(&judged.service.upstream, api, &authorized, &mut exchange))
     }
 
-    /// What the listener's limits say of the head.
-    fn check_head(&self, exchange: &Exchange) -> Result<(), Denial> {
+    /// What the listener has said of the head, and what its limits say.
+    fn check_head(&self, exchange: &mut Exchange) -> Result<(), Denial> {
+        if let Some(fault) = &exchange.fault {
+            exchange.notes.host = exchange.read_host().ok();
+            return Err(fault.denial.clone());
+        }
         let Some(door) = self.door(exchange) else { return Ok(()) };
         let count = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
         let target = exchange.uri.path_and_query().map_or(0, |target| target.as_str().len());

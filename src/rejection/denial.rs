@@ -11,6 +11,8 @@ reasons! {
     pub enum Denial {
         Listener HostMissing "host_missing" BadRequest "the request names no host, or more than one";
         Listener HostMalformed "host_malformed" BadRequest "the Host header is no host name with an optional port";
+        Listener HeadMalformed { what: &'static str } "head_malformed" BadRequest "the request's head is malformed: {what}";
+        Listener FramingAmbiguous { what: &'static str } "framing_ambiguous" BadRequest "where the body ends could be read in two ways: {what}";
         Listener UriTooLong { limit: u64 } "uri_too_long" UriTooLong "the request target is longer than {limit} bytes";
         Listener HeadTooLarge { limit: u64 } "head_too_large" HeadTooLarge "the header fields are larger than {limit} bytes";
         Listener TooManyHeaders { limit: u64 } "too_many_headers" HeadTooLarge "there are more than {limit} header fields";
@@ -52,6 +54,7 @@ reasons! {
         Authorize ScopeMissing { scope: String } "scope_missing" NotPermitted "the caller lacks {scope}";
         Authorize RoleMissing { role: String } "role_missing" NotPermitted "the caller's role is below {role}";
         Authorize TenantForeign { tenant: String } "tenant_foreign" NotPermitted "the caller has no part in the tenant {tenant:?}";
+        Authorize KeyTenantBound { key: KeyId } "key_tenant_bound" NotPermitted "the key {key} is good inside its tenants only, and the path names none";
         Authorize KeyAddress { key: KeyId, address: std::net::IpAddr } "key_address" AddressRefused "the key {key} may not be used from {address}";
         Authorize KeyOnUnmapped { kind: CredentialKind } "key_on_unmapped" NotPermitted "the contract lists no such route, and a credential of kind {kind} passes on listed routes only";
         Limit OverLimit { limit: Arc<str>, quota: Arc<str>, retry_after: Duration } "over_limit" OverLimit "the limit {limit} of {quota} is used up; free again in {retry_after:?}";
@@ -83,6 +86,7 @@ impl Denial {
             Self::RecordUnknown { what } => Some(format!("no such {what}")),
             Self::PathAmbiguous { .. } => Some("ambiguous path".to_owned()),
             Self::CredentialDuplicate { name } => Some(format!("duplicate header: {name}")),
+            Self::HeadMalformed { .. } | Self::FramingAmbiguous { .. } => Some("malformed request".to_owned()),
             Self::HostMissing | Self::HostMalformed => Some("invalid host".to_owned()),
             Self::BodyBroken => Some("the body is incomplete".to_owned()),
             Self::NoRoute | Self::HostUnknown { .. } => Some("not found".to_owned()),

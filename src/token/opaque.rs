@@ -158,6 +158,7 @@ mod tests {
         }
     }
 
+    /// H2: nothing here could look a key up.
     #[test]
     fn one_wrong_letter_is_found_without_a_look_up() {
         let minted = format().mint();

@@ -88,14 +88,14 @@ TOKEN=$(at "$work/token" token)
 REFRESH=$(at "$work/token" refresh_token)
 
 # ── Using Tokens ────────────────────────────────────────────────────────────
-# identity FILE WHAT METHOD PERMISSIONS KEY-ID: the echo shows who called, and no credential
+# identity FILE WHAT METHOD PERMISSIONS KEY-ID ROLES: the echo shows who called, and no credential
 identity() {
     check "$2: path" "$(at "$1" url)" "http://127.0.0.1:$port/anything/api/v1/tenants/my-tenant/nodes"
     check "$2: no credential" "$(at "$1" headers Authorization)" absent
     check "$2: user id" "$(at "$1" headers X-Auth-User-Id)" "$admin_id"
     check "$2: user name" "$(at "$1" headers X-Auth-Username)" admin
     check "$2: email" "$(at "$1" headers X-Auth-Email)" you@company.com
-    check "$2: roles" "$(at "$1" headers X-Auth-Roles)" admin
+    check "$2: roles" "$(at "$1" headers X-Auth-Roles)" "$6"
     check "$2: tenant" "$(at "$1" headers X-Auth-Tenant)" my-tenant
     check "$2: method" "$(at "$1" headers X-Auth-Method)" "$3"
     check "$2: permissions" "$(at "$1" headers X-Auth-Permissions)" "$4"
@@ -108,12 +108,12 @@ check 'the echo shows every forged header' "$(at "$work/echo" headers X-Auth-Use
 
 curl -s -H "Authorization: Bearer $TOKEN" \
 "$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes" >"$work/echo"
-identity "$work/echo" curl jwt 'admin:*' absent
+identity "$work/echo" curl jwt 'admin:*' absent admin
 curl -s -H "Authorization: Bearer $TOKEN" "${forged[@]}" "$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes" >"$work/echo"
-identity "$work/echo" forged jwt 'admin:*' absent
+identity "$work/echo" forged jwt 'admin:*' absent admin
 curl -s -H "Authorization: Bearer $TOKEN" -H 'Connection: close, X-Auth-User-Id, X-Auth-Permissions' \
     "$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes" >"$work/echo"
-identity "$work/echo" 'named in Connection' jwt 'admin:*' absent
+identity "$work/echo" 'named in Connection' jwt 'admin:*' absent admin
 # "All API requests (except health checks) require a valid token."
 curl -s "${forged[@]}" "$INFRACAST_HOST/api/v1/health" >"$work/echo"
 check 'a health check is served' "$(at "$work/echo" method)" GET
@@ -122,12 +122,12 @@ check 'a health check comes from nobody' "$(at "$work/echo" headers | grep -ciE 
 python3 "$here/infracast.py" >"$work/python"
 check 'Python status' "$(at "$work/python" status)" 200
 at "$work/python" body >"$work/python.body"
-identity "$work/python.body" Python jwt 'admin:*' absent
+identity "$work/python.body" Python jwt 'admin:*' absent admin
 
 node "$here/infracast.mjs" >"$work/node"
 check 'JavaScript status' "$(at "$work/node" status)" 200
 at "$work/node" body >"$work/node.body"
-identity "$work/node.body" JavaScript jwt 'admin:*' absent
+identity "$work/node.body" JavaScript jwt 'admin:*' absent admin
 
 # ── Refreshing Tokens ───────────────────────────────────────────────────────
 curl -s -X POST "$INFRACAST_HOST/api/v1/auth/refresh" \
@@ -159,7 +159,7 @@ check 'key prefix' "${KEY:0:8}" ic_live_
 
 curl -s -H "Authorization: Bearer $KEY" \
 "$INFRACAST_HOST/api/v1/tenants/my-tenant/nodes" >"$work/echo"
-identity "$work/echo" key api_key nodes:read,findings:read "$KEY_ID"
+identity "$work/echo" key api_key nodes:read,findings:read "$KEY_ID" ''
 
 # ask STATUS BODY WHAT CURL-ARGUMENTS...: the body is JSON, or nothing at all
 ask() {

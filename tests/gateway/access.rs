@@ -124,7 +124,7 @@ fn a_key_is_good_from_its_networks_only() {
     }
 }
 
-/// M1 M2 M3: a route's lists see one address: the connection's, or what a trusted proxy says.
+/// M1 M2: a route's lists see one address: the connection's, or what a trusted proxy says.
 #[test]
 fn a_routes_lists_judge_the_clients_address() {
     let upstream = Upstream::start();

@@ -176,7 +176,7 @@ fn bytes_after_an_answer_reach_nobody() {
     }
 }
 
-/// I9: a client that leaves takes its upstream connection with it, and the log says so.
+/// A client that leaves takes its upstream connection with it, and the log says so.
 #[test]
 fn a_client_that_leaves_frees_its_upstream() {
     let (asked, ask) = sync_channel(1);

@@ -88,7 +88,7 @@ fn connection_cannot_remove_what_is_injected() {
     }
 }
 
-/// B5 B6: forwarding headers of a stranger are rebuilt.
+/// B5 B6: forwarding headers of a stranger are rebuilt, and none of them changes what is decided.
 #[test]
 fn forwarding_headers_of_a_stranger_are_rebuilt() {
     let upstream = Upstream::start();
@@ -101,11 +101,22 @@ fn forwarding_headers_of_a_stranger_are_rebuilt() {
         "X-Real-IP: 10.9.9.9",
         "X-Original-URL: /admin",
         "X-Rewrite-URL: /admin",
+        "X-Forwarded-Uri: /admin",
+        "X-Forwarded-Port: 1",
+        "X-Forwarded-Method: DELETE",
+        "X-Middleware-Subrequest: /admin",
         "Forwarded: for=10.9.9.9;host=evil.test",
     ];
+    let open = claims.map(|claim| claim.replace("/admin", "/health"));
+    let closed = gateway.get("/api/v1/tenants/prod/nodes", &open.each_ref().map(String::as_str));
+    assert_eq!((closed.status, gateway.why(&closed).as_str()), (401, "refused credential credential_missing"));
+    let forged = gateway.raw("GET /health HTTP/1.1\r\nHost: a\";for=1.1.1.1;by=\"x\r\n\r\n");
+    assert_eq!((forged.status, gateway.why(&forged).as_str()), (400, "refused listener host_malformed"));
+    assert_eq!(upstream.count(), 0);
     assert_eq!(gateway.get("/health", &claims).status, 200);
     let seen = upstream.last();
     assert!(!seen.contains("10.9.9.9") && !seen.contains("evil.test") && !seen.contains("/admin"), "{seen}");
+    assert!(!seen.contains("DELETE") && !seen.contains("-port") && !seen.contains("-uri"), "{seen}");
     assert_eq!(field(&seen, "x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(field(&seen, "x-forwarded-proto"), Some("http"));
     assert_eq!(field(&seen, "x-forwarded-host"), Some("api.test"));
@@ -154,45 +165,4 @@ fn oversized_heads_are_refused_in_the_apis_shape() {
     }
     assert_eq!(small.get("/health", &many[1..]).status, 200);
     assert_eq!(upstream.count(), 2);
-}
-
-/// B8, O1: neither password, token, key nor refresh token is ever written anywhere.
-#[test]
-fn no_secret_is_written() {
-    let upstream = Upstream::start();
-    let gateway = Gateway::start(&format!(
-        "[[api]]\nupstream = \"{}\"\ncontract = \"infracast\"\n\n[log]\nlevel = \"trace\"\n",
-        upstream.url()
-    ));
-    gateway.add_user("ann", "planted-password-1", &["admin"]);
-    let (token, refresh) = gateway.login("ann", "planted-password-1");
-    let bearer = format!("Authorization: Bearer {token}");
-    let created = gateway.post("/api/v1/api-keys", &[&bearer], r#"{"name":"k"}"#);
-    let key = created.json()["key"].as_str().unwrap().to_owned();
-    gateway.get("/api/v1/tenants/a/nodes?token=planted-query-1", &[&format!("Authorization: Bearer {key}")]);
-    gateway.get("/api/v1/tenants/a/nodes", &[&format!("Authorization: Bearer {key}x")]);
-    gateway.post("/api/v1/auth/token", &[], r#"{"username":"ann","password":"planted-password-2"}"#);
-    gateway.post("/api/v1/auth/token", &[], r#"{"username":"ann","password":"planted-password-3"#);
-    let refreshed = gateway.post("/api/v1/auth/refresh", &[], &format!(r#"{{"refresh_token":"{refresh}"}}"#));
-    let last = gateway.get("/nowhere", &[&bearer]);
-    gateway.logged(&last);
-    let written = gateway.everything_written() + &gateway.admin("GET /metrics").body;
-    let signature = token.rsplit('.').next().unwrap();
-    let secret = key.split('_').nth(3).unwrap();
-    let fresh = refreshed.json()["token"].as_str().unwrap().to_owned();
-    for planted in ["planted-password", "planted-query", signature, secret, &refresh, fresh.rsplit('.').next().unwrap()] {
-        assert!(!written.contains(planted), "{planted} was written");
-        assert!(!upstream.requests().concat().contains(planted) || planted == "planted-query", "{planted} was forwarded");
-    }
-}
-
-/// B13: what a stranger sends stays on one line of valid JSON.
-#[test]
-fn a_log_line_stays_one_line() {
-    let upstream = Upstream::start();
-    let gateway = Gateway::infracast(&upstream.url());
-    let answer = gateway.get("/health", &["User-Agent: a\"b\\\u{202e}\tc"]);
-    let line = gateway.logged(&answer);
-    assert_eq!(line["status"], 200);
-    assert!(line["user_agent"].as_str().unwrap().contains("a\"b\\"), "{line}");
 }

@@ -199,7 +199,7 @@ fn a_key_cannot_make_a_key_beyond_itself() {
         |credential: &str, body: &str| gateway.post("/api/v1/api-keys", &[&format!("Authorization: Bearer {credential}")], body);
     let parent = post(
         &admin,
-        r#"{"name":"parent","permissions":["admin:*"],"tenants":["prod"],"allowed_ips":["127.0.0.0/8"],"expires_at":"2998-01-01T00:00:00Z"}"#,
+        r#"{"name":"parent","permissions":["admin:*"],"allowed_ips":["127.0.0.0/8"],"expires_at":"2998-01-01T00:00:00Z"}"#,
     );
     let parent = parent.json()["key"].as_str().unwrap().to_owned();
     assert_eq!(post(&parent, r#"{"name":"child","allowed_ips":["127.0.0.1"]}"#).status, 201);
@@ -211,11 +211,62 @@ fn a_key_cannot_make_a_key_beyond_itself() {
         &post(&parent, r#"{"name":"c","expires_at":"2999-01-01T00:00:00Z"}"#),
         "expires_at must not be later than that of the key that asks",
     );
-    let foreign = post(&parent, r#"{"name":"c","tenants":["dev"]}"#);
-    assert_eq!((foreign.status, gateway.why(&foreign)), (403, "refused issuer tenant_not_grantable".to_owned()));
-    let inherited = post(&parent, r#"{"name":"heir"}"#).json();
+    let inherited = post(&parent, r#"{"name":"heir","tenants":["prod"]}"#).json();
     assert_eq!(inherited["expires_at"], "2998-01-01T00:00:00Z");
     let heir = format!("Authorization: Bearer {}", inherited["key"].as_str().unwrap());
     assert_eq!(gateway.get("/api/v1/tenants/prod/nodes", &[&heir]).status, 200);
     assert_eq!(gateway.get("/api/v1/tenants/dev/nodes", &[&heir]).status, 403);
+}
+
+/// IC 186: a key that is made for a tenant is nothing outside it, whatever else it may there.
+#[test]
+fn a_key_of_a_tenant_administers_no_realm() {
+    let upstream = Upstream::start();
+    let gateway = gateway(&upstream);
+    gateway.add_user("root", "correct horse", &["admin"]);
+    let (admin, _) = gateway.login("root", "correct horse");
+    let bearer = |credential: &str| format!("Authorization: Bearer {credential}");
+    let make = |body: &str| gateway.post("/api/v1/api-keys", &[&bearer(&admin)], body).json();
+    let bound = make(r#"{"name":"bound","permissions":["admin:*"],"tenants":["prod"]}"#);
+    let free = make(r#"{"name":"free","permissions":["admin:*"]}"#);
+    let key = bearer(bound["key"].as_str().unwrap());
+    upstream.forget();
+    for (method, path) in [
+        ("GET", "/api/v1/api-keys".to_owned()),
+        ("DELETE", format!("/api/v1/api-keys/{}", free["id"].as_str().unwrap())),
+        ("POST", "/api/v1/api-keys".to_owned()),
+        ("GET", "/api/v1/admin/settings".to_owned()),
+    ] {
+        let answer = gateway.request(method, &path, &[&key, "Content-Type: application/json"], "");
+        assert_eq!(
+            (answer.status, gateway.why(&answer)),
+            (403, "refused authorize key_tenant_bound".to_owned()),
+            "{method} {path}"
+        );
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(gateway.get("/api/v1/tenants/prod/nodes", &[&key]).status, 200);
+    assert_eq!(gateway.get("/api/v1/admin/settings", &[&bearer(free["key"].as_str().unwrap())]).status, 200);
+}
+
+/// An upstream that judges by role must not take an admin's key that may read for the admin.
+#[test]
+fn a_key_is_shown_with_the_roles_that_it_stands_for() {
+    let upstream = Upstream::start();
+    let gateway = gateway(&upstream);
+    gateway.add_user("root", "correct horse", &["admin", "prod=editor"]);
+    let (admin, _) = gateway.login("root", "correct horse");
+    for (permissions, roles, role) in [(r#"["nodes:read"]"#, "", None), (r#"["admin:*"]"#, "admin", Some("editor"))] {
+        let body = format!(r#"{{"name":"k","permissions":{permissions},"tenants":["prod"]}}"#);
+        let made = gateway.post("/api/v1/api-keys", &[&format!("Authorization: Bearer {admin}")], &body).json();
+        let key = format!("Authorization: Bearer {}", made["key"].as_str().unwrap());
+        assert_eq!(gateway.get("/api/v1/tenants/prod/nodes", &[&key]).status, 200);
+        let told = |name: &str| {
+            let head = upstream.last();
+            let line = head.lines().find_map(|line| line.split_once(": ").filter(|(known, _)| known.eq_ignore_ascii_case(name)));
+            line.map(|(_, value)| value.to_owned())
+        };
+        assert_eq!(told("x-auth-roles").unwrap_or_default(), roles, "{permissions}");
+        assert_eq!(told("x-auth-tenant-role").as_deref(), role, "{permissions}");
+    }
 }

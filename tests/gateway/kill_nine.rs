@@ -14,7 +14,7 @@ enum Told {
     Revoked { id: String },
 }
 
-/// J5 N11 I7: rounds of load and kill -9; `GATEWARD_KILLS` says how many.
+/// J5 N11: rounds of load and kill -9; `GATEWARD_KILLS` says how many.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the number of rounds and the time of a start come from outside")]
 fn what_was_acknowledged_survives_kill_nine() {

@@ -27,7 +27,7 @@ fn shown(mut answer: Answer) -> Answer {
     answer
 }
 
-/// H1 H2, IC 4: unknown, expired, mistyped and foreign keys, a dead token and none at all: the same bytes, apart in the log.
+/// H1, IC 4: unknown, expired, cut and foreign keys, a dead token and none at all: the same bytes, apart in the log.
 #[test]
 fn no_refusal_of_a_credential_looks_like_another() {
     let upstream = Upstream::start();

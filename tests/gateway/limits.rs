@@ -25,7 +25,7 @@ fn the_login_is_limited_by_address() {
     assert_eq!(upstream.count(), 0);
 }
 
-/// I2 I3: failures count against the account in every spelling; a success gives its unit back.
+/// I2: failures count against the account in every spelling; a success gives its unit back.
 #[test]
 fn failed_logins_are_counted_per_account() {
     let upstream = Upstream::start();

@@ -4,6 +4,8 @@
 mod support;
 
 mod access;
+mod address_vectors;
+mod client_addresses;
 mod connections;
 mod contract;
 mod credentials;
@@ -13,19 +15,26 @@ mod faults_kill;
 mod faults_life;
 mod faults_store;
 mod faults_upstream;
+mod header_vectors;
 mod headers;
 mod heads;
+mod hostile_names;
 mod issuing;
+mod keys;
 mod kill_nine;
 mod lifecycle;
 mod lifetimes;
 mod limit_edges;
 mod limits;
+mod logins;
 mod overlay;
 #[cfg(feature = "inject-panics")]
 mod panics;
 mod paths;
 mod races;
+mod refused_heads;
+mod secrets;
 mod store_faults;
 mod targets;
 mod upstream_faults;
+mod wire;

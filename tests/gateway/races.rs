@@ -46,7 +46,7 @@ fn bearer(credential: &str) -> String {
     format!("Authorization: Bearer {credential}")
 }
 
-/// M10, I6: whoever comes at once, a limit lets through its number and the upstream sees no more.
+/// M10: whoever comes at once, a limit lets through its number and the upstream sees no more.
 #[test]
 fn a_limit_admits_its_number_however_many_come_at_once() {
     for (algorithm, burst) in [("fixed_window", ""), ("sliding_window", ""), ("gcra", "burst = 7\n")] {
@@ -79,7 +79,7 @@ fn login_tries_at_once_are_all_counted() {
     assert_eq!(login("correct horse").status, 429);
 }
 
-/// J10 I3: after the first 204 of a logout no request of the session passes, whatever else runs at the same time.
+/// J10: after the first 204 of a logout no request of the session passes, whatever else runs at the same time.
 #[test]
 fn a_logout_among_many_ends_the_session_for_all() {
     let upstream = Upstream::start();

@@ -317,11 +317,15 @@ fn check_framing(status: StatusCode, headers: &HeaderMap, asked: &Method) -> Res
     if more_codings || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err("its transfer coding is not exactly `chunked`");
     }
+    let no_body = status == StatusCode::NO_CONTENT && *asked != Method::HEAD;
+    if no_body && coding.is_some() {
+        return Err(BODY_OF_A_204);
+    }
     let Some(length) = length else { return Ok(()) };
     let digits = length.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     match digits.and_then(|text| text.parse::<u64>().ok()) {
         None => Err("its Content-Length is no number"),
-        Some(1..) if status == StatusCode::NO_CONTENT && *asked != Method::HEAD => Err("it announces a body for a 204"),
+        Some(1..) if no_body => Err(BODY_OF_A_204),
         Some(_) => Ok(()),
     }
 }
@@ -338,6 +342,8 @@ async fn sweep(servers: Vec<Weak<Server>>, pause: Duration) {
     }
 }
 
+/// Its bytes would be read as the next answer of the connection.
+const BODY_OF_A_204: &str = "it announces a body for a 204";
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::config::report::{Located, Place};
 use crate::config::value::UpstreamUrl;
 use crate::config::{ListenerLimits, ListenerTimeouts, UpstreamTimeouts};
 use crate::listener::wire::{Wire, field, on_a_worker};
-use crate::listener::{ConnectionInfo, Handler, Settings, bind, serve};
+use crate::listener::{ConnectionInfo, Fault, Handler, Settings, bind, serve};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(60);
@@ -391,7 +391,7 @@ impl Relay {
 }
 
 impl Handler for Relay {
-    async fn call(&self, request: Request<Incoming>, _: ConnectionInfo) -> Response<Body> {
+    async fn call(&self, request: Request<Incoming>, _: ConnectionInfo, _: Option<Fault>) -> Response<Body> {
         self.forward(request).await.unwrap_or_else(|rejection| {
             let mut response = Response::new(Body::full(rejection.code()));
             *response.status_mut() = rejection.class().default_status();

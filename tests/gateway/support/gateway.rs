@@ -81,8 +81,8 @@ impl Gateway {
     /// Runs it to its end, for starts that must fail. Exit code and stderr.
     pub fn run_to_end(&mut self) -> (Option<i32>, String) {
         self.spawn();
-        let status = self.child.take().unwrap().wait().unwrap();
-        (status.code(), self.stderr())
+        let code = until("the end of a start that must fail", || self.ended());
+        (code, self.stderr())
     }
 
     /// Runs a command of the command line on this gateway's config.
@@ -198,6 +198,11 @@ impl Gateway {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Sockets and files that the process has open now.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
     pub fn signal(&self, name: &str) {

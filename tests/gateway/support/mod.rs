@@ -3,12 +3,16 @@
 mod client;
 mod gateway;
 mod script;
+pub mod strict;
+mod talk;
 mod upstream;
 mod vectors;
 
 pub use client::{Answer, Client};
 pub use gateway::Gateway;
 pub use script::{Played, Script};
+pub use strict::{Framing, Message};
+pub use talk::{Talk, client_of, in_parallel, index_of};
 pub use upstream::{Reply, Upstream, pause_for};
 pub use vectors::vectors;
 

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 pub struct Script {
     pub address: SocketAddr,
 }
@@ -59,6 +61,11 @@ impl Played {
     /// Whether the gateway took it.
     pub fn say(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.socket.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Ends the connection with a reset, as a process that is killed or a firewall does.
+    pub fn reset(self) {
+        SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Everything that comes until the gateway closes; `None` when it does not close.

@@ -1,13 +1,14 @@
-//! An upstream that records every byte it is sent and answers what it is told to.
+//! An upstream that records every byte it is sent, reads it as strictly as it can be written, and answers what it is told
+//! to. Its end fails a test in which something came that is no such request.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::until;
+use crate::support::{Message, strict, until};
 
 /// What is answered to a request.
 #[derive(Clone)]
@@ -30,9 +31,19 @@ pub struct Upstream {
 }
 
 struct Shared {
-    requests: Mutex<Vec<Vec<u8>>>,
+    seen: Mutex<Seen>,
     reply: Mutex<Reply>,
     stopped: AtomicBool,
+    /// Connections that have not ended.
+    open: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Whole requests: their bytes, and what they say.
+    requests: Vec<(Vec<u8>, Message)>,
+    unfinished: Vec<Vec<u8>>,
+    violations: Vec<String>,
 }
 
 impl Upstream {
@@ -43,8 +54,12 @@ impl Upstream {
     pub fn at(address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
-        let shared =
-            Arc::new(Shared { requests: Mutex::default(), reply: Mutex::new(Reply::Ok), stopped: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            seen: Mutex::default(),
+            reply: Mutex::new(Reply::Ok),
+            stopped: AtomicBool::default(),
+            open: AtomicUsize::default(),
+        });
         let serving = shared.clone();
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
@@ -52,7 +67,11 @@ impl Upstream {
                     return;
                 }
                 let shared = serving.clone();
-                thread::spawn(move || shared.serve(socket));
+                shared.open.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || {
+                    shared.serve(socket);
+                    shared.open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         Self { address, shared }
@@ -68,11 +87,28 @@ impl Upstream {
 
     /// Whole requests, head and body, as they came.
     pub fn requests(&self) -> Vec<String> {
-        self.shared.requests.lock().unwrap().iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+        let seen = self.shared.seen.lock().unwrap();
+        seen.requests.iter().map(|(bytes, _)| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+
+    /// The same requests, as they can only be read.
+    pub fn messages(&self) -> Vec<Message> {
+        self.shared.seen.lock().unwrap().requests.iter().map(|(_, message)| message.clone()).collect()
+    }
+
+    /// Beginnings of requests whose connection ended before they did.
+    pub fn unfinished(&self) -> Vec<String> {
+        let seen = self.shared.seen.lock().unwrap();
+        seen.unfinished.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+
+    /// What came and was no request: two framings, a bare LF, bytes after the end. The connection ends there.
+    pub fn violations(&self) -> Vec<String> {
+        self.shared.seen.lock().unwrap().violations.clone()
     }
 
     pub fn count(&self) -> usize {
-        self.shared.requests.lock().unwrap().len()
+        self.shared.seen.lock().unwrap().requests.len()
     }
 
     pub fn last(&self) -> String {
@@ -85,15 +121,30 @@ impl Upstream {
         until("the end of the upstream", || TcpStream::connect(self.address).err());
     }
 
+    /// Returns when the gateway has closed every connection: nothing more comes then, and everything is recorded.
+    pub fn wait_until_left(&self) {
+        until("the end of every connection", || (self.shared.open.load(Ordering::SeqCst) == 0).then_some(()));
+    }
+
+    /// Forgets the requests, never a violation.
     pub fn forget(&self) {
-        self.shared.requests.lock().unwrap().clear();
+        let mut seen = self.shared.seen.lock().unwrap();
+        seen.requests.clear();
+        seen.unfinished.clear();
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            assert_eq!(self.violations(), Vec::<String>::new(), "the gateway has sent what is no request");
+        }
     }
 }
 
 impl Shared {
     fn serve(&self, mut socket: TcpStream) {
-        while let Some(request) = read_request(&mut socket) {
-            self.requests.lock().unwrap().push(request);
+        while self.take_request(&mut socket).is_some() {
             let reply = self.reply.lock().unwrap().clone();
             let ok = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"ok\":true}";
             let written = match reply {
@@ -114,35 +165,41 @@ impl Shared {
             }
         }
     }
+
+    /// Records the next request; `None` when there is none. The gateway waits for each answer, so that a byte after the
+    /// end of a request belongs to nothing.
+    fn take_request(&self, socket: &mut TcpStream) -> Option<()> {
+        let mut bytes = Vec::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let violation = match strict::request(&bytes) {
+                Ok(Some((message, length))) if length == bytes.len() => {
+                    self.seen.lock().unwrap().requests.push((bytes, message));
+                    return Some(());
+                }
+                Ok(None) => match socket.read(&mut buffer) {
+                    Ok(count) if count > 0 => {
+                        bytes.extend_from_slice(&buffer[..count]);
+                        continue;
+                    }
+                    Ok(_) | Err(_) if bytes.is_empty() => return None,
+                    Ok(_) | Err(_) => {
+                        self.seen.lock().unwrap().unfinished.push(bytes);
+                        return None;
+                    }
+                },
+                Ok(Some((_, length))) => format!("{} bytes after the end", bytes.len() - length),
+                Err(what) => what,
+            };
+            let all = String::from_utf8_lossy(&bytes);
+            self.seen.lock().unwrap().violations.push(format!("{violation} in {all:.2000?}"));
+            return None;
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a slow upstream is slow on purpose")]
 pub fn pause_for(pause: Duration) {
     // waits for: the client to grow impatient, or not
     thread::sleep(pause);
-}
-
-/// One request: the head, then as much body as Content-Length or the chunks say.
-fn read_request(socket: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    read_until(socket, &mut bytes, |bytes| bytes.windows(4).any(|window| window == b"\r\n\r\n"))?;
-    let head = String::from_utf8_lossy(&bytes).to_lowercase();
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    if head.contains("transfer-encoding: chunked") {
-        read_until(socket, &mut bytes, |bytes| bytes.ends_with(b"0\r\n\r\n"))?;
-    } else if let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok()) {
-        read_until(socket, &mut bytes, |bytes| bytes.len() >= end + length)?;
-    }
-    Some(bytes)
-}
-
-fn read_until(socket: &mut TcpStream, bytes: &mut Vec<u8>, done: impl Fn(&[u8]) -> bool) -> Option<()> {
-    let mut buffer = [0; 8192];
-    while !done(bytes) {
-        match socket.read(&mut buffer) {
-            Ok(count) if count > 0 => bytes.extend_from_slice(&buffer[..count]),
-            Ok(_) | Err(_) => return None,
-        }
-    }
-    Some(())
 }
