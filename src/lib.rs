@@ -60,6 +60,10 @@
 mod clock;
 mod random;
 
+// Defects on request, for tests.
+#[macro_use]
+mod inject_panics;
+
 // WHO calls, and WHY NOT.
 mod identity;
 mod rejection;
@@ -104,5 +108,9 @@ mod app;
 
 // What an operator types.
 mod cli;
+
+// What must hold for any input, for fuzz targets and property tests. Not in the program.
+#[cfg(any(test, feature = "internals"))]
+pub mod internals;
 
 pub use cli::run;

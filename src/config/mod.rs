@@ -26,7 +26,7 @@ pub use limit::{Algorithm, Count, KeyPart, Limit, Mode};
 pub use listener::ListenerLimits;
 pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, TrustedProxies};
 pub use load::load;
-#[cfg(test)]
+#[cfg(any(test, feature = "internals"))]
 pub use load::{Loaded, parse};
 pub use route::Route;
 pub use schema::schema;

@@ -1,6 +1,6 @@
 //! What the words of an API's permissions mean: which scopes exist, what implies what, what a role may do.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::identity::{Account, Principal, Scope, ScopeSet};
@@ -13,10 +13,10 @@ pub struct Vocabulary {
     /// What a key gets when none are asked for.
     pub default: ScopeSet,
     /// Holding the first also gives the others.
-    pub implies: HashMap<Scope, Vec<Scope>>,
+    pub implies: BTreeMap<Scope, Vec<Scope>>,
     /// Scopes that give everything.
     pub everything: ScopeSet,
-    pub roles: HashMap<Arc<str>, RoleRule>,
+    pub roles: BTreeMap<Arc<str>, RoleRule>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -126,9 +126,9 @@ mod tests {
         let rule = |list: &[&str], rank, everywhere| RoleRule { scopes: scopes(list), rank, everywhere };
         Vocabulary {
             known: scopes(&["nodes:read", "jobs:write", "admin:*"]),
-            implies: HashMap::from([(scope("jobs:write"), vec![scope("jobs:create")])]),
+            implies: BTreeMap::from([(scope("jobs:write"), vec![scope("jobs:create")])]),
             everything: scopes(&["admin:*"]),
-            roles: HashMap::from([
+            roles: BTreeMap::from([
                 ("viewer".into(), rule(&["*:read"], 1, false)),
                 ("editor".into(), rule(&["*:read", "jobs:write"], 2, false)),
                 ("admin".into(), rule(&["admin:*"], 3, true)),

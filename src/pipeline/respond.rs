@@ -22,6 +22,7 @@ impl Default for Fallback {
 
 /// The answer to a rejection, by the API's table where the API is known.
 pub fn refuse(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exchange: &Exchange) -> Response<Body> {
+    panic_point!("respond");
     let ErrorAnswer { status, content_type, body } = render(rejection, api, fallback, exchange);
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;

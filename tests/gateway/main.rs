@@ -30,6 +30,8 @@ mod limit_edges;
 mod limits;
 mod logins;
 mod overlay;
+#[cfg(feature = "inject-panics")]
+mod panics;
 mod paths;
 mod races;
 mod refused_heads;
