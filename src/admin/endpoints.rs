@@ -159,7 +159,8 @@ async fn keys(State(admin): State<Admin>) -> Response {
 
 async fn refresh_keys(State(admin): State<Admin>) -> Response {
     let mut fetches = JoinSet::new();
-    for source in admin.state.keys.iter().cloned() {
+    for source in &*admin.state.keys {
+        let source = source.clone();
         fetches.spawn(async move { source.refresh_now().await });
     }
     // What went wrong stands in the status of each.
