@@ -508,6 +508,8 @@ mod tests {
                 json!(1e300),
                 json!(u64::MAX),
                 json!(2f64.powi(64)),
+                json!(1_000_000_000_000_000_000_u64),
+                json!(253_402_300_801_u64),
             ] {
                 assert_eq!(named(judge(&with(claim, value.clone()), now)), format!("token_claim {claim}"), "{value}");
             }
