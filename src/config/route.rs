@@ -7,7 +7,7 @@ use http::Method;
 use crate::config::api::CredentialHandling;
 use crate::config::decode::section;
 use crate::config::report::{Located, Report};
-use crate::config::value::{ByteSize, PathPattern, is_everyone, refuse_zero};
+use crate::config::value::{ByteSize, PathPattern, Segment, is_everyone, refuse_zero};
 use crate::identity::{CredentialKind, Networks, Scope};
 
 section! {
@@ -42,6 +42,8 @@ section! {
         timeouts: RouteTimeouts = RouteTimeouts::default(),
         /// What the upstream learns, where it differs from the API's.
         identity: RouteIdentity = RouteIdentity::default(),
+        /// How the path is changed for the upstream.
+        rewrite: RouteRewrite = RouteRewrite::default(),
     }
 }
 
@@ -50,6 +52,14 @@ section! {
     pub struct RouteTimeouts: Default {
         /// Replaces the upstream's.
         response: Option<Duration> = None,
+    }
+}
+
+section! {
+    /// `rewrite` of a route.
+    pub struct RouteRewrite: Default {
+        /// What `path` begins with and the upstream does not see, e.g. "/items". The rules of what is left hold too.
+        strip_prefix: Option<Located<String>> = None,
     }
 }
 
@@ -80,6 +90,11 @@ impl Route {
             self.check_access(report);
         }
         self.check_tenant(report);
+        if let Some(prefix) = &self.rewrite.strip_prefix
+            && let Err(why) = self.check_prefix(&prefix.value)
+        {
+            report.error_with_help(prefix.place, why, "expected the first segments of `path`, such as \"/items\"");
+        }
         if let Some(allowed) = &self.allow_ips {
             self.check_allowed(allowed, report);
         }
@@ -96,6 +111,18 @@ impl Route {
             None => return,
         };
         report.error_with_help(report.at(self.place, "allow_ips"), what, "leave `allow_ips` out to allow every address");
+    }
+
+    fn check_prefix(&self, prefix: &str) -> Result<(), String> {
+        let Some(wanted) = prefix.strip_prefix('/').filter(|rest| !rest.is_empty() && !rest.ends_with('/')) else {
+            return Err(format!("`{prefix}` is no path of whole segments"));
+        };
+        let segments = &self.path.value.segments;
+        let is_literal = |(at, segment): (usize, &str)| matches!(segments.get(at), Some(Segment::Literal(own)) if own == segment);
+        match wanted.split('/').enumerate().all(is_literal) {
+            true => Ok(()),
+            false => Err(format!("`path` is `{}`, which does not begin with `{prefix}`", self.path.value)),
+        }
     }
 
     fn check_access(&self, report: &mut Report) {

@@ -67,6 +67,8 @@ pub struct Route {
     /// Bytes; for local endpoints that of the endpoint.
     pub max_body: Option<u64>,
     pub response_timeout: Option<Duration>,
+    /// Whole segments that the path begins with and the upstream does not see.
+    pub strip_prefix: Option<Arc<str>>,
     pub credential: CredentialHandling,
     pub unused_carriers: CredentialHandling,
     pub target: Target,

@@ -97,6 +97,10 @@ impl Material<'_> {
             let why = format!("`{}` acts for a caller and cannot be public", endpoint.operation.as_str());
             report.error(report.at(spec.place, "public"), why);
         }
+        if let (Target::Local(endpoint), Some(prefix)) = (&route.target, &spec.rewrite.strip_prefix) {
+            let why = format!("`{}` is answered by the gateway: nothing is forwarded", endpoint.operation.as_str());
+            report.error(prefix.place, why);
+        }
         if let Some(name) = spec.tenant_capture() {
             // The contract may call the same segment otherwise.
             let at = spec.path.value.segments.iter().position(|segment| segment.name() == Some(name));
@@ -126,6 +130,8 @@ impl Material<'_> {
             route.deny_ips = spec.deny_ips.clone();
         }
         route.max_body = spec.max_body.map(|size| size.0).or(route.max_body);
+        let prefix = spec.rewrite.strip_prefix.as_ref().map(|prefix| prefix.value.as_str().into());
+        route.strip_prefix = prefix.or(route.strip_prefix.take());
         route.response_timeout = spec.timeouts.response.or(route.response_timeout);
         route.credential = spec.identity.credential.unwrap_or(route.credential);
     }

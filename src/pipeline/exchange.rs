@@ -51,6 +51,8 @@ pub struct Exchange {
 pub struct Notes {
     pub host: Option<String>,
     pub path: Option<NormalPath>,
+    /// What the upstream is asked for instead.
+    pub forwarded_path: Option<NormalPath>,
     /// The index of the API, and its name.
     pub api: Option<usize>,
     pub api_name: Option<Arc<str>>,

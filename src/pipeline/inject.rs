@@ -62,9 +62,9 @@ pub fn apply(
     Authorized { request, response_timeout: route.response_timeout }
 }
 
-/// The normalised path and the query as it came.
+/// The normalised path, rewritten where the route says so, and the query as it came.
 fn target(exchange: &Exchange) -> Uri {
-    let path = exchange.notes.path.as_ref().map_or("/", |path| path.as_str());
+    let path = exchange.notes.forwarded_path.as_ref().or(exchange.notes.path.as_ref()).map_or("/", |path| path.as_str());
     let text = match exchange.uri.query() {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),

@@ -11,6 +11,7 @@ mod admit;
 mod credential;
 mod authenticate;
 mod authorize;
+mod rewrite;
 mod limit;
 mod inject;
 mod forward;
@@ -105,7 +106,8 @@ impl Pipeline {
             limits.without_identity(exchange, ledger)?;
             Err(rejection)
         })?;
-        let permit = authorize::decide(&service.api, route, &found.captures, caller, exchange)?;
+        let permit = authorize::decide(&service.api, route, &found.captures, caller.clone(), exchange)?;
+        rewrite::apply(&self.routing, &service.api, (found.api, found.route), route, &caller, exchange)?;
         if !spends_by_itself(route) {
             limits.with_identity(exchange, ledger)?;
         }

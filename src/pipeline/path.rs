@@ -47,6 +47,15 @@ impl NormalPath {
         &self.0
     }
 
+    /// What follows a prefix of whole segments, with its slash. `None` where the path does not begin with it.
+    pub fn without(&self, prefix: &str) -> Option<&str> {
+        match self.0.strip_prefix(prefix)? {
+            "" => Some("/"),
+            rest if rest.starts_with('/') => Some(rest),
+            _ => None,
+        }
+    }
+
     /// The segments between slashes; a trailing slash makes a last, empty one.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         let rest = self.0.strip_prefix('/').unwrap_or_default();

@@ -35,6 +35,7 @@ mod panics;
 mod paths;
 mod races;
 mod refused_heads;
+mod rewrites;
 mod secrets;
 mod store_faults;
 mod targets;

@@ -16,6 +16,8 @@ use crate::rejection::{Denial, Stage};
 pub use tree::Lookup;
 use tree::Tree;
 
+const CAPITALS: &str = "only its capitals tell it from a path that has a route of its own";
+
 /// All APIs of a gateway by listener and host.
 #[derive(Debug, Default)]
 pub struct Routing {
@@ -92,6 +94,21 @@ impl Routing {
         self.apis.get(api).map_or(Lookup::Nothing, |tree| tree.find(method, path))
     }
 
+    /// The same for a path that a rewrite has made: also where only its capitals tell it from one with a route of its own.
+    ///
+    /// # Errors
+    /// [`Denial::PathAmbiguous`].
+    pub fn look_up_twice(&self, api: usize, method: &Method, path: &NormalPath) -> Result<Lookup, Denial> {
+        let lookup = self.look_up(api, method, path);
+        let small = NormalPath::parse(&path.as_str().to_ascii_lowercase())?;
+        let folded = self.folded.get(api).map_or(Lookup::Nothing, |folded| folded.tree.find(method, &small));
+        match (&lookup, folded) {
+            (Lookup::Found { route, .. }, Lookup::Found { route: other, .. }) if *route == other => Ok(lookup),
+            (Lookup::Nothing | Lookup::WrongMethod(_), Lookup::Nothing | Lookup::WrongMethod(_)) => Ok(lookup),
+            (..) => Err(Denial::PathAmbiguous { what: CAPITALS }),
+        }
+    }
+
     fn find_route(&self, api: usize, exchange: &mut Exchange) -> Result<(usize, Captures), Denial> {
         if exchange.method == Method::CONNECT {
             return Err(Denial::ConnectRefused);
@@ -104,7 +121,7 @@ impl Routing {
         exchange.notes.path = Some(path);
         match lookup {
             Lookup::Found { route, .. } if self.dodges_a_route(api, route, exchange) => {
-                Err(Denial::PathAmbiguous { what: "only its capitals tell it from a path that has a route of its own" })
+                Err(Denial::PathAmbiguous { what: CAPITALS })
             }
             Lookup::Found { route, captures } => Ok((route, captures)),
             Lookup::Nothing => Err(Denial::NoRoute),

@@ -1,0 +1,58 @@
+//! The path that the upstream is asked for, where it is not the one that the client asked for. What a rewrite makes is a
+//! path like any other: it is made normal, and the rules of the path that it now is hold beside those of the path that it
+//! was. No rewrite leads past a rule.
+
+use crate::contract::{Access, Api, Route, Target};
+use crate::identity::Caller;
+use crate::pipeline::admit;
+use crate::pipeline::authorize;
+use crate::pipeline::exchange::Exchange;
+use crate::pipeline::path::NormalPath;
+use crate::pipeline::routing::{Lookup, Routing};
+use crate::rejection::{Denial, Stage};
+
+/// Rewrites the path of a request that may take `route`, the one at `index` of the API at `number`.
+///
+/// # Errors
+/// [`Denial::PathAmbiguous`] when what is left is no path that everybody reads in one way; [`Denial::NoRoute`] when it is an
+/// endpoint of the gateway, or a path that takes other methods; and whatever its own route says against the caller.
+pub fn apply(
+    routing: &Routing,
+    api: &Api,
+    (number, index): (usize, usize),
+    route: &Route,
+    caller: &Caller,
+    exchange: &mut Exchange,
+) -> Result<(), Denial> {
+    let (Some(prefix), Some(path)) = (&route.strip_prefix, &exchange.notes.path) else { return Ok(()) };
+    let rewritten = NormalPath::parse(path.without(prefix).ok_or(Denial::NoRoute)?)?;
+    match routing.look_up_twice(number, &exchange.method, &rewritten)? {
+        Lookup::Found { route: other, .. } if other == index => {}
+        Lookup::Found { route: other, captures } => {
+            let other = api.routes.get(other).ok_or(Denial::NoRoute)?;
+            let tenant = exchange.notes.tenant.take();
+            admit::check(other, exchange)?;
+            check_kind(other, caller)?;
+            authorize::decide(api, other, &captures, caller.clone(), exchange)?;
+            exchange.notes.tenant = tenant;
+        }
+        Lookup::WrongMethod(_) => return Err(Denial::NoRoute),
+        // No rule is about it: that of the path that was asked for is all there is.
+        Lookup::Nothing => {}
+    }
+    exchange.note(Stage::Route, || format!("forwarded as {rewritten}"));
+    exchange.notes.forwarded_path = Some(rewritten);
+    Ok(())
+}
+
+fn check_kind(route: &Route, caller: &Caller) -> Result<(), Denial> {
+    if matches!(route.target, Target::Local(_)) {
+        return Err(Denial::NoRoute);
+    }
+    match (&route.access, caller) {
+        (Access::Known { kinds, unmapped: false, .. }, Caller::Known(principal)) if !kinds.contains(&principal.kind) => {
+            Err(Denial::CredentialKindRefused { kind: principal.kind })
+        }
+        (Access::Known { .. } | Access::Public, Caller::Known(_) | Caller::Anonymous) => Ok(()),
+    }
+}
