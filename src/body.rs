@@ -283,10 +283,10 @@ impl Stream {
     }
 
     fn admit(&mut self, data: Bytes) -> Result<Bytes, BodyError> {
+        panic_point!(if matches!(self.source, Source::Client { .. }) { "body" } else { "answer" });
         if let Source::Client { cap: Some(cap) } = &mut self.source {
             let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-            let limit = cap.limit;
-            cap.left = cap.left.checked_sub(length).ok_or(BodyError::Client(Denial::BodyTooLarge { limit }))?;
+            cap.left = cap.left.checked_sub(length).ok_or(BodyError::Client(Denial::BodyTooLarge { limit: cap.limit }))?;
         }
         // A body of known length is not polled again after its last byte.
         if self.incoming.is_end_stream() {

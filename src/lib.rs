@@ -60,6 +60,10 @@
 mod clock;
 mod random;
 
+// Defects on request, for tests.
+#[macro_use]
+mod inject_panics;
+
 // WHO calls, and WHY NOT.
 mod identity;
 mod rejection;
@@ -78,6 +82,9 @@ mod contract;
 
 // Sockets in, requests out. Knows no route.
 mod listener;
+
+// HTTP to the outside, bounded, never on the path of a request.
+mod outbound;
 
 // Durable state: accounts, sessions, keys, audit.
 mod store;
@@ -101,5 +108,9 @@ mod app;
 
 // What an operator types.
 mod cli;
+
+// What must hold for any input, for fuzz targets and property tests. Not in the program.
+#[cfg(any(test, feature = "internals"))]
+pub mod internals;
 
 pub use cli::run;

@@ -1,6 +1,6 @@
 //! An `[[api]]` section and its contract file, checked against each other and merged into an [`Api`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,7 +34,21 @@ pub struct Surroundings<'a> {
 /// Compiles one API. `None` when something is wrong with it; the report then says what and where.
 pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report) -> Option<Api> {
     let before = report.len();
-    let mut file = load(&api.contract, around, report)?;
+    let file = load(&api.contract, around, report)?;
+    merge(api, file, report).filter(|_| report.len() == before)
+}
+
+/// The same with a contract that stands in no file.
+#[cfg(any(test, feature = "internals"))]
+pub fn compile_text(api: &config::Api, text: &str, report: &mut Report) -> Option<Api> {
+    let before = report.len();
+    let source = report.add_source("contract", text);
+    let mut decoder = Decoder { report, source, folder: Path::new(""), environment: &|_| None };
+    let file = decode_document(text, &mut decoder)?;
+    merge(api, file, report).filter(|_| report.len() == before)
+}
+
+fn merge(api: &config::Api, mut file: ContractFile, report: &mut Report) -> Option<Api> {
     let facts = facts(api);
     let options = options(api, &file, report);
     let resolve = |template: &mut Template, report: &mut Report| {
@@ -65,7 +79,7 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
     let tokens = tokens(api, &file, &facts, report);
     let identity = identity(api, &file, report);
     let local_headers = local_headers(&file, report);
-    let compiled = Api {
+    Some(Api {
         hosts: match api.hosts.as_slice() {
             [] => vec![HostPattern::Any],
             hosts => hosts.iter().map(|host| host.value.clone()).collect(),
@@ -82,8 +96,7 @@ pub fn compile(api: &config::Api, around: &Surroundings<'_>, report: &mut Report
         identity,
         local_headers,
         facts,
-    };
-    (report.len() == before).then_some(compiled)
+    })
 }
 
 /// Names of the built-in contracts that `gateward demo` may show, in their order.
@@ -167,8 +180,8 @@ fn option_json(value: &OptionValue) -> Value {
 }
 
 /// The contract's limits; those of `gateway.toml` are added, and replace the ones of the same name.
-fn limits(api: &config::Api, file: &ContractFile, report: &mut Report) -> HashMap<String, Arc<Limit>> {
-    let mut out = HashMap::new();
+fn limits(api: &config::Api, file: &ContractFile, report: &mut Report) -> BTreeMap<String, Arc<Limit>> {
+    let mut out = BTreeMap::new();
     for (at, spec) in file.limit.iter().enumerate() {
         spec.check(report);
         if file.limit.iter().take(at).any(|earlier| earlier.name.value == spec.name.value) {
@@ -230,7 +243,7 @@ fn vocabulary(file: &ContractFile, report: &mut Report) -> Vocabulary {
     for scope in permissions.default.iter().filter(|scope| !known.contains(&scope.value)) {
         report.unknown(scope.place, "scope", scope.value.as_str(), known.iter().map(Scope::as_str));
     }
-    let mut implies = HashMap::new();
+    let mut implies = BTreeMap::new();
     for (name, implied) in &permissions.implies.0 {
         match Scope::parse(&name.value) {
             Some(scope) => drop(implies.insert(scope, implied.clone())),

@@ -16,13 +16,19 @@ mod routes;
 mod template;
 
 pub use api::{Access, Api, Carrier, Demand, Endpoint, Limit, Route, Target};
+#[cfg(any(test, feature = "internals"))]
+pub use compile::compile_text;
 pub use compile::{Surroundings, compile, demo_contracts};
 pub use errors::{ErrorAnswer, ErrorTable};
+#[cfg(any(test, feature = "internals"))]
+pub use facts::ErrorFacts;
 pub use facts::{ApiFacts, CallerFacts, Facts, KeyFacts, PageFacts, TokenFacts};
 pub use fields::Inputs;
 pub use file::LimitHeaders;
 pub use operation::{Input, Operation};
 pub use placeholder::Placeholder;
+#[cfg(any(test, feature = "internals"))]
+pub use template::Template;
 
 #[cfg(test)]
 mod tests;

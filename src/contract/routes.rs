@@ -1,6 +1,6 @@
 //! The routes of an API: what the contract lists, what `gateway.toml` adds or changes, and the rest of each prefix.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Method;
@@ -22,7 +22,7 @@ use crate::identity::{CredentialKind, Networks, Scope};
 pub struct Material<'a> {
     pub api: &'a config::Api,
     pub file: &'a ContractFile,
-    pub limits: &'a HashMap<String, Arc<Limit>>,
+    pub limits: &'a BTreeMap<String, Arc<Limit>>,
     /// The values of the contract's switches.
     pub is_on: &'a dyn Fn(&str) -> Option<bool>,
     pub resolve: &'a dyn Fn(&mut Template, &mut Report),
@@ -53,6 +53,7 @@ impl Material<'_> {
             self.contract_route(spec, &mut routes, report);
         }
         self.refuse_twins(&routes, report);
+        self.api.routes.iter().for_each(|route| self.check_methods(route, &routes, report));
         for route in &self.api.routes {
             self.config_route(route, &mut routes, report);
         }

@@ -96,6 +96,8 @@ impl Shard {
         // Rounded up to the next microsecond. A time in the past (a late reading of the clock) never shortens a life.
         let dead_at = now.plus(decision.reset_after).0.saturating_add(1);
         *entry = Entry { cell, dead_at: entry.dead_at.max(dead_at) };
+        // Under the lock.
+        panic_point!("limiter");
         self.sweep_at = self.sweep_at.min(entry.dead_at);
         decision
     }

@@ -107,7 +107,8 @@ async fn answer<H: Handler>(
 }
 
 fn panicked() -> Response<Body> {
-    // The panic hook has logged where; the pipeline's own guard answers in the API's shape before this one has to.
+    // The panic hook has logged where. The pipeline contains its stages and answers in the API's shape: this is for what
+    // panics outside them.
     let mut response = Response::new(Body::full("internal error\n"));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

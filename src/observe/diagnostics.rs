@@ -4,6 +4,8 @@
 //! not wait for its reader.
 
 use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
+use std::thread;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -45,6 +47,7 @@ impl Diagnostics {
         let filter = filter(level, rust_log)?;
         let lines = Lines::start("diagnostics", sink)?;
         tracing::subscriber::set_global_default(subscriber(filter, colour, lines.clone()))?;
+        panic::set_hook(Box::new(log_panic));
         Ok(Self { lines })
     }
 }
@@ -53,6 +56,15 @@ impl Drop for Diagnostics {
     fn drop(&mut self) {
         self.lines.close(Duration::from_secs(1));
     }
+}
+
+/// Says where, and in which words only where those stand in the source: what a library formats into the message of its
+/// panic may be a part of what a client sent.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map_or_else(String::new, ToString::to_string);
+    let words = panic.payload().downcast_ref::<&'static str>().unwrap_or(&"its message may hold what a client sent");
+    let thread = thread::current();
+    tracing::error!(place, thread = thread.name().unwrap_or_default(), "a defect of the gateway: panicked: {words}");
 }
 
 fn subscriber(filter: Targets, colour: Colour, lines: Lines) -> impl tracing::Subscriber + Send + Sync {

@@ -102,9 +102,7 @@ impl Drop for Account {
             return;
         }
         if std::thread::panicking() {
-            let defect = Rejection::from(Failure::Internal { detail: "a stage panicked".to_owned() });
-            let line = self.line(500, Verdict::Failed, Some(&defect));
-            line.write(0);
+            self.line(500, Verdict::Failed, Some(&panicked())).write(0);
         } else {
             self.line(0, Verdict::Failed, None).write(0);
         }
@@ -115,6 +113,14 @@ impl Line {
     fn write(mut self, bytes_out: u64) {
         self.record.duration_us = clock::now().tick.since(self.started);
         self.record.bytes_out = bytes_out;
+        // The answer's body panicked after its head had gone out: the status stays what the client was told.
+        if std::thread::panicking() && self.record.reason.is_none() {
+            let defect = panicked();
+            self.record.verdict = Verdict::Failed;
+            self.record.stage = Some(defect.stage().as_str());
+            self.record.reason = Some(defect.code());
+            self.record.detail = Some(defect.to_string());
+        }
         self.record.bytes_in = self.received.as_ref().map_or(0, Meter::bytes);
         if self.record.reason.is_some() {
             self.books.refusals.remember(&self.record);
@@ -123,6 +129,10 @@ impl Line {
         self.books.log.write(&self.record);
         self.books.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn panicked() -> Rejection {
+    Failure::Internal { detail: "it panicked".to_owned() }.into()
 }
 
 /// The path as it came, of a request that was refused before its path was normal. CONNECT has none.

@@ -17,6 +17,7 @@ mod forward;
 mod respond;
 mod service;
 mod account;
+mod defect;
 mod explain;
 
 use std::rc::Rc;
@@ -40,7 +41,7 @@ use crate::pipeline::routing::Found;
 use crate::rejection::{Denial, Failure, Rejection};
 
 pub use account::Books;
-pub use authenticate::Authenticator;
+pub use authenticate::{Authenticator, ClaimNames, ColdLimit, ForeignIssuer};
 pub use exchange::Arrival;
 pub use explain::{Explanation, Question};
 pub use forward::Upstream;
@@ -100,7 +101,7 @@ impl Pipeline {
         let limits =
             Limits { limiter: &self.limiter, quotas: limits, realm: &service.api.facts.realm, route: &route.name, spending };
         limits.before_identity(exchange, ledger)?;
-        let (credential, caller) = Self::identify(service, route, exchange).or_else(|rejection| {
+        let (credential, caller) = Self::identify(service, route, exchange, spending).or_else(|rejection| {
             limits.without_identity(exchange, ledger)?;
             Err(rejection)
         })?;
@@ -115,9 +116,11 @@ impl Pipeline {
         service: &Service,
         route: &Route,
         exchange: &mut Exchange,
+        spending: Spending,
     ) -> Result<(Option<Credential>, crate::identity::Caller), Rejection> {
         let credential = credential::extract(&service.api, route, exchange)?;
-        let caller = service.authenticator.verify(&service.api, credential.as_ref(), exchange)?;
+        panic_point!("authenticate");
+        let caller = service.authenticator.verify(&service.api, credential.as_ref(), exchange, spending)?;
         Ok((credential, caller))
     }
 
@@ -202,7 +205,9 @@ impl Worker {
         let (parts, incoming) = request.into_parts();
         let mut account = Account::open(self.pipeline.books.clone(), Exchange::new(parts, arrival, crate::random::request_id()));
         let mut ledger = Ledger::default();
-        let outcome = self.handle(&mut account, incoming, &mut ledger).await;
+        #[cfg(feature = "inject-panics")]
+        crate::inject_panics::ask(&account.exchange.headers);
+        let outcome = defect::contained(self.handle(&mut account, incoming, &mut ledger)).await;
         let exchange = &mut account.exchange;
         let (mut response, verdict, rejection) = match outcome {
             Ok((response, verdict)) => (response, verdict, None),
@@ -253,6 +258,7 @@ impl Worker {
     }
 
     async fn forward(&self, judged: &Judged<'_>, account: &mut Account, body: Body) -> Result<Response<Body>, Rejection> {
+        panic_point!("inject");
         let exchange = &mut account.exchange;
         let used = judged.credential.as_ref().map(|credential| &credential.header);
         let authorized = inject::apply(&judged.service.api, judged.route, &judged.permit, used, exchange, body);

@@ -22,6 +22,7 @@ impl Default for Fallback {
 
 /// The answer to a rejection, by the API's table where the API is known.
 pub fn refuse(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exchange: &Exchange) -> Response<Body> {
+    panic_point!("respond");
     let ErrorAnswer { status, content_type, body } = render(rejection, api, fallback, exchange);
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;
@@ -64,7 +65,12 @@ pub fn mark_as_ours(api: &Api, headers: &mut HeaderMap) {
 fn retry_after(rejection: &Rejection) -> Option<u64> {
     match rejection {
         Rejection::Denied(denial) => denial.retry_after().map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
-        Rejection::Failed(Failure::StoreUnavailable { .. } | Failure::HashingBusy) => Some(1),
+        Rejection::Failed(
+            Failure::StoreUnavailable { .. }
+            | Failure::HashingBusy
+            | Failure::KeysUnavailable { .. }
+            | Failure::KeysPending { .. },
+        ) => Some(1),
         Rejection::Failed(
             Failure::UpstreamUnreachable { .. }
             | Failure::UpstreamConnectTimeout { .. }

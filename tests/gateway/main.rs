@@ -19,6 +19,8 @@ mod header_vectors;
 mod headers;
 mod heads;
 mod hostile_names;
+mod issuer_keys;
+mod issuers;
 mod issuing;
 mod keys;
 mod kill_nine;
@@ -28,6 +30,8 @@ mod limit_edges;
 mod limits;
 mod logins;
 mod overlay;
+#[cfg(feature = "inject-panics")]
+mod panics;
 mod paths;
 mod races;
 mod refused_heads;

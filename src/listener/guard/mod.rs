@@ -14,8 +14,12 @@ mod io;
 
 pub use head::HeadLimits;
 pub use io::Guard;
+#[cfg(any(test, feature = "internals"))]
+pub use oracle::hyper_reads_what_was_judged;
 pub use refusal::{Fault, Refusals};
 
+#[cfg(any(test, feature = "internals"))]
+mod oracle;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

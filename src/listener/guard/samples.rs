@@ -4,8 +4,7 @@ use proptest::prelude::{Just, Strategy, any, prop};
 use proptest::sample::{Index, select};
 use proptest::{prop_oneof, strategy::BoxedStrategy};
 
-/// A request that nobody can take for anything else.
-pub const SENTINEL: &[u8] = b"GET /sentinel HTTP/1.1\r\nhost: a\r\n\r\n";
+use crate::listener::guard::oracle::SENTINEL;
 
 /// What hyper by itself takes for one request or more.
 pub const SETTLED_BY_HYPER: &[&str] = &[

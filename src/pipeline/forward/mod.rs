@@ -243,6 +243,11 @@ fn setback(server: &Server, error: &hyper::Error) -> Setback {
         return Setback::Over(denial.into());
     }
     let detail = explain(error);
+    // Not the server's doing: the connection's task has panicked, as it does when the request's body panics in it, or
+    // hyper was asked for something that it does not do.
+    if error.is_user() {
+        return Setback::Over(Failure::Internal { detail }.into());
+    }
     if error.is_incomplete_message() || is_reset(error) {
         return Setback::Closed(detail);
     }

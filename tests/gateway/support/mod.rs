@@ -2,6 +2,7 @@
 
 mod client;
 mod gateway;
+mod provider;
 mod script;
 pub mod strict;
 mod talk;
@@ -10,6 +11,7 @@ mod vectors;
 
 pub use client::{Answer, Client};
 pub use gateway::Gateway;
+pub use provider::{Provider, Telling};
 pub use script::{Played, Script};
 pub use strict::{Framing, Message};
 pub use talk::{Talk, client_of, in_parallel, index_of};
