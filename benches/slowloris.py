@@ -63,30 +63,39 @@ def main() -> None:
     seconds = min(options.seconds, 90)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print(f"load average before: {os.getloadavg()[0]:.1f}; workers: {options.workers}\n")
+    for line in HEADINGS:
+        print(line)
+    for phase in ["none", *options.phase]:
+        attacker = ATTACKERS.get(phase)
+        # In two of them the gateway needs a file for each side.
+        count = min(options.connections, (hard - 400) // 2) if phase in ("body", "read") else options.connections
+        with gateway(options) as (pid, port):
+            measure(pid, port, phase, attacker, count if attacker else 0, seconds)
+
+
+@contextlib.contextmanager
+def gateway(options):
+    """A new one, so that no phase finds memory that another has left."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         upstream = listening(8192)
+        running.callback(upstream.close)
         running.enter_context(process(serve_upstream, upstream))
         port, admin = free_port(), free_port()
         text = CONFIG.format(workers=options.workers, port=port, admin=admin, upstream=upstream.getsockname()[1])
         (pathlib.Path(folder) / "gateway.toml").write_text(text)
-        gateway = subprocess.Popen(
-            [options.gateward.resolve(), "serve", "--config", "gateway.toml"], cwd=folder, stdout=subprocess.DEVNULL
-        )
-        running.callback(stop, gateway)
+        command = [options.gateward.resolve(), "serve", "--config", "gateway.toml"]
+        child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        running.callback(stop, child)
         wait_for(port)
-        print(f"load average before: {os.getloadavg()[0]:.1f}; workers: {options.workers}\n")
-        print("| phase | held | ended by the gateway | RSS before, peak, after (MiB) | KiB per connection | p50, p99 (ms) | requests, failed | gateway CPU |")
-        print("|---|---|---|---|---|---|---|---|")
-        measure(gateway.pid, port, "none", None, 0, min(seconds, 20))
-        for phase in options.phase:
-            # In two of them the gateway needs a file for each side.
-            count = min(options.connections, (hard - 400) // 2) if phase in ("body", "read") else options.connections
-            measure(gateway.pid, port, phase, ATTACKERS[phase], count, seconds)
-        measure(gateway.pid, port, "none again", None, 0, min(seconds, 20))
+        # What every gateway has once it has served anybody.
+        ordinary_client(port, 1, multiprocessing.Queue())
+        yield child.pid, port
 
 
 def measure(pid: int, port: int, phase: str, attacker, count: int, seconds: int) -> None:
     before, peak, held, ended = rss(pid), 0, 0, 0
+    kernel_before, kernel = socket_memory(), 0
     counters = multiprocessing.Array("q", 2)
     with contextlib.ExitStack() as running:
         if attacker:
@@ -100,7 +109,8 @@ def measure(pid: int, port: int, phase: str, attacker, count: int, seconds: int)
         victim.start()
         while victim.is_alive() and results.empty():
             peak, held = max(peak, rss(pid)), max(held, counters[0])
-            if socket_memory_share() > 0.8:
+            kernel = max(kernel, socket_memory())
+            if kernel > 0.8 * SOCKET_MEMORY_LIMIT:
                 sys.exit("the kernel's memory for sockets runs out: fewer connections, please")
             time.sleep(0.2)
         latencies, failed = results.get(timeout=10)
@@ -113,6 +123,7 @@ def measure(pid: int, port: int, phase: str, attacker, count: int, seconds: int)
     quantile = lambda part: latencies[int(len(latencies) * part)] * 1000 if latencies else float("nan")
     print(
         f"| {phase} | {held:,} | {ended:,} | {before / 1024:.0f}, {peak / 1024:.0f}, {rss(pid) / 1024:.0f} | {each} "
+        f"| {max(0, kernel - kernel_before) >> 20} "
         f"| {quantile(0.5):.2f}, {quantile(0.99):.2f} | {len(latencies):,}, {failed} | {cpu / spent:.0%} |",
         flush=True,
     )
@@ -329,11 +340,20 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def socket_memory_share() -> float:
-    """How much of what TCP may take is taken (the point from which the kernel is under pressure)."""
+def socket_memory() -> int:
+    """Bytes that the kernel holds for TCP: of the attackers, the gateway and the upstream together."""
     used = next(line for line in pathlib.Path("/proc/net/sockstat").read_text().splitlines() if line.startswith("TCP:"))
-    return int(used.split()[-1]) / int(pathlib.Path("/proc/sys/net/ipv4/tcp_mem").read_text().split()[1])
+    return int(used.split()[-1]) * PAGE
 
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+# From here on the kernel is under pressure, and all sockets of the machine with it.
+SOCKET_MEMORY_LIMIT = int(pathlib.Path("/proc/sys/net/ipv4/tcp_mem").read_text().split()[1]) * PAGE
+HEADINGS = (
+    "| phase | held | ended by the gateway | RSS before, peak, after (MiB) | KiB per connection | kernel, all sides (MiB) "
+    "| p50, p99 (ms) | requests, failed | gateway CPU |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
 
 if __name__ == "__main__":
     main()

@@ -71,9 +71,10 @@ impl Settings {
         // A copy of a small body costs less than a vectored write.
         http.header_read_timeout(None).half_close(false).title_case_headers(false).auto_date_header(true).writev(false);
         // hyper answers a head above its limits itself, without log line and in nobody's shape. Its limits are therefore
-        // wider than ours, which the guard has applied before.
-        let wide = header_bytes.saturating_mul(2);
-        http.max_header_size(wide).max_buf_size(wide.max(LEAST_BUFFER));
+        // wider than ours, which the guard has applied before; not by much, for a reader that stands still fills a buffer
+        // of this size, and the connection keeps it.
+        let wide = header_bytes.saturating_add(LEAST_BUFFER);
+        http.max_header_size(wide).max_buf_size(wide);
         // With the default hyper keeps the fields on the stack; any other number is a heap allocation for every request.
         if limits.headers > HYPER_HEADERS {
             http.max_headers(usize::try_from(limits.headers).unwrap_or(usize::MAX));
@@ -228,8 +229,8 @@ fn is_of_one_client(error: &io::Error) -> bool {
 
 /// hyper's own limit on header fields.
 const HYPER_HEADERS: u64 = 100;
-/// hyper refuses a buffer below 8 KiB; streamed bodies need more to be quick.
-const LEAST_BUFFER: usize = 64 << 10;
+/// hyper refuses a buffer below 8 KiB.
+const LEAST_BUFFER: usize = 8 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A file that becomes free and is taken at once is no end of the trouble.
 const CALM: Duration = Duration::from_secs(10);
