@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::body::Body;
 use crate::config::{Listener, ListenerTimeouts};
@@ -71,9 +71,10 @@ impl Settings {
         // A copy of a small body costs less than a vectored write.
         http.header_read_timeout(None).half_close(false).title_case_headers(false).auto_date_header(true).writev(false);
         // hyper answers a head above its limits itself, without log line and in nobody's shape. Its limits are therefore
-        // wider than ours, which the guard has applied before.
-        let wide = header_bytes.saturating_mul(2);
-        http.max_header_size(wide).max_buf_size(wide.max(LEAST_BUFFER));
+        // wider than ours, which the guard has applied before; not by much, for a reader that stands still fills a buffer
+        // of this size, and the connection keeps it.
+        let wide = header_bytes.saturating_add(LEAST_BUFFER);
+        http.max_header_size(wide).max_buf_size(wide);
         // With the default hyper keeps the fields on the stack; any other number is a heap allocation for every request.
         if limits.headers > HYPER_HEADERS {
             http.max_headers(usize::try_from(limits.headers).unwrap_or(usize::MAX));
@@ -119,13 +120,12 @@ pub async fn serve<H: Handler>(
             Some(ended) = connections.tasks.join_next() => connections.note_end(ended),
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
-                    trouble.over();
                     connections.admit(socket, peer, &mut crowd);
                 }
                 Err(error) if is_of_one_client(&error) => {}
                 Err(error) => {
                     let name = &connections.settings.name;
-                    trouble.begin(|| tracing::error!(listener = %name, %error, "cannot accept connections; trying again every 50 ms"));
+                    trouble.happens(|| tracing::error!(listener = %name, %error, "cannot accept connections; trying again every 50 ms"));
                     // Without a pause the loop would spin: the connection that could not be taken is still there.
                     sleep(ACCEPT_PAUSE).await;
                 }
@@ -158,7 +158,7 @@ impl<H: Handler> Connections<H> {
         let cap = self.settings.connections;
         if self.tasks.len() >= cap {
             let name = &self.settings.name;
-            crowd.begin(|| tracing::warn!(listener = %name, cap, "all connections are taken; new ones are closed at once"));
+            crowd.happens(|| tracing::warn!(listener = %name, cap, "all connections are taken; new ones are closed at once"));
             return;
         }
         // One refusal more and one connection less would log for ever; half empty is really over.
@@ -203,20 +203,21 @@ impl<H: Handler> Connections<H> {
     }
 }
 
-/// Something that goes on for a while and is logged once.
+/// Something that goes on for a while and is logged once: it is over when it has not happened for some time, or earlier
+/// when its owner knows.
 #[derive(Default)]
-struct Episode(bool);
+struct Episode(Option<Instant>);
 
 impl Episode {
-    fn begin(&mut self, log: impl FnOnce()) {
-        if !self.0 {
-            self.0 = true;
+    fn happens(&mut self, log: impl FnOnce()) {
+        let now = Instant::now();
+        if self.0.replace(now).is_none_or(|last| now.duration_since(last) > CALM) {
             log();
         }
     }
 
     fn over(&mut self) {
-        self.0 = false;
+        self.0 = None;
     }
 }
 
@@ -228,9 +229,11 @@ fn is_of_one_client(error: &io::Error) -> bool {
 
 /// hyper's own limit on header fields.
 const HYPER_HEADERS: u64 = 100;
-/// hyper refuses a buffer below 8 KiB; streamed bodies need more to be quick.
-const LEAST_BUFFER: usize = 64 << 10;
+/// hyper refuses a buffer below 8 KiB.
+const LEAST_BUFFER: usize = 8 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A file that becomes free and is taken at once is no end of the trouble.
+const CALM: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;

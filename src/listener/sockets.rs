@@ -33,6 +33,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    // Connections inherit it.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -59,6 +62,10 @@ fn parse_file_limit(limits: &str) -> Option<usize> {
 
 /// Connections that the kernel has finished and no worker has taken yet; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
+/// What the kernel takes from us for one client before the client is ready for it. Left to itself it takes megabytes, for
+/// each client that asks for much and reads little, and all sockets of a machine share one pool of that memory.
+#[cfg(target_os = "linux")]
+const MOST_UNSENT: u32 = 64 << 10;
 /// Files that are no connections of clients: store, logs, listeners, timers, the admin's connections.
 const RESERVED_FILES: usize = 128;
 const UNLIMITED: usize = 1 << 20;

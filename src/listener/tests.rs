@@ -422,3 +422,22 @@ fn errors_of_one_client_do_not_pause_the_listener() {
         assert_eq!(is_of_one_client(&io::Error::from_raw_os_error(code)), one, "{code}");
     }
 }
+
+#[test]
+fn an_episode_is_logged_once_until_it_has_been_calm() {
+    on_a_worker(async {
+        tokio::time::pause();
+        let (mut episode, mut logged) = (Episode::default(), 0);
+        for _ in 0..100 {
+            episode.happens(|| logged += 1);
+            tokio::time::advance(Duration::from_millis(50)).await;
+        }
+        assert_eq!(logged, 1);
+        tokio::time::advance(CALM).await;
+        episode.happens(|| logged += 1);
+        assert_eq!(logged, 2);
+        episode.over();
+        episode.happens(|| logged += 1);
+        assert_eq!(logged, 3);
+    });
+}

@@ -83,46 +83,6 @@ fn an_empty_realm_is_told_how_to_begin() {
     assert!(!gateway.stderr().contains(hint));
 }
 
-/// N1: heads, idle connections and bodies that stand still are ended; others are served meanwhile.
-#[test]
-fn slow_clients_are_ended_and_others_served() {
-    let upstream = Upstream::start();
-    let timeouts = "timeouts = { header = \"300ms\", idle = \"600ms\", body_progress = \"300ms\" }";
-    let gateway = Gateway::start_with(timeouts, &config(&upstream));
-    let mut slow: Vec<Client> = (0..100).map(|_| Client::connect(gateway.address)).collect();
-    for (number, client) in slow.iter_mut().enumerate() {
-        match number % 3 {
-            0 => client.send("GET /health HTTP/1.1\r\nHos"),
-            1 => client.send(
-                "POST /api/v1/auth/token HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
-            ),
-            _ => {}
-        }
-    }
-    assert_eq!(gateway.get("/health", &[]).status, 200);
-    for (number, client) in slow.iter_mut().enumerate() {
-        if number % 3 == 1 {
-            let answer = client.receive();
-            assert!(answer.status == 408 || answer.status == 429, "{answer:?}");
-        } else {
-            assert!(client.is_closed(), "{number}");
-        }
-    }
-    assert_eq!(gateway.get("/health", &[]).status, 200);
-}
-
-/// N2: with no file left the accept loop lives, and recovers when files are free again.
-#[test]
-fn the_end_of_files_is_survived() {
-    let upstream = Upstream::start();
-    let mut gateway = Gateway::prepare("limits = { connections = 1000 }", &config(&upstream)).limited("ulimit -n 60");
-    gateway.restart();
-    let crowd: Vec<TcpStream> = (0..100).filter_map(|_| TcpStream::connect(gateway.address).ok()).collect();
-    until("the note", || gateway.stderr().to_lowercase().contains("too many open files").then_some(()));
-    drop(crowd);
-    assert_eq!(gateway.get("/health", &[]).status, 200);
-}
-
 /// N10: ten thousand requests leave nothing behind.
 #[test]
 fn memory_stays_flat() {
@@ -146,30 +106,4 @@ fn memory_stays_flat() {
     let warm = resident();
     send(10_000);
     assert!(resident() < warm + 8 * 1024, "{warm} KiB grew to {} KiB", resident());
-}
-
-/// N16: nobody reads the access log, and traffic goes on.
-#[test]
-fn a_blocked_log_blocks_no_traffic() {
-    let upstream = Upstream::start();
-    let gateway = Gateway::prepare("", &config(&upstream));
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_gateward"))
-        .args(["serve", "--config", "gateway.toml"])
-        .current_dir(gateway.folder.path())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    until("the gateway", || TcpStream::connect(gateway.address).ok());
-    let mut client = Client::connect(gateway.address);
-    for _ in 0..12_000 {
-        client.send("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(client.receive().status, 404);
-    }
-    let metrics = gateway.admin("GET /metrics").body;
-    let dropped = metrics.lines().find(|line| line.starts_with("gateward_access_log_dropped_total "));
-    let dropped: u64 = dropped.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(dropped > 0, "{metrics}");
 }

@@ -15,6 +15,7 @@ mod faults_kill;
 mod faults_life;
 mod faults_store;
 mod faults_upstream;
+mod floods;
 mod header_vectors;
 mod headers;
 mod heads;

@@ -151,4 +151,5 @@ const MOST_IDLE: usize = 256;
 const REST: Duration = Duration::from_secs(5);
 /// The head of an answer; above it the answer counts as broken.
 const MOST_HEADER_BYTES: usize = 64 << 10;
-const BUFFER: usize = 128 << 10;
+/// A head has to fit in. Of an answer whose reader stands still, hyper holds two of these, and the client's side one more.
+const BUFFER: usize = MOST_HEADER_BYTES;
