@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::decode::{Decode, Decoder, Node, section};
 use crate::config::report::{Located, Place, Report};
-use crate::config::value::{ByteSize, Quota, is_everyone, refuse_zero};
+use crate::config::value::{ByteSize, Quota, are_everyone, is_everyone, refuse_zero};
 
 section! {
     /// `[[listener]]`
@@ -143,7 +143,15 @@ impl TrustedProxies {
             Self::Networks(networks) => {
                 for network in networks.iter().filter(|network| is_everyone(&network.value)) {
                     let why = format!("`{}` lets everybody say which address they come from", network.value);
-                    report.error_with_help(network.place, why, "name the networks of your own proxies");
+                    report.error_with_help(network.place, why, OWN_PROXIES);
+                }
+                let all: Vec<&IpNet> = networks.iter().map(|network| &network.value).collect();
+                if let Some(first) = networks.first()
+                    && are_everyone(all.iter().copied())
+                    && !all.into_iter().any(is_everyone)
+                {
+                    let why = "these networks together let everybody say which address they come from";
+                    report.error_with_help(first.place, why, OWN_PROXIES);
                 }
             }
             Self::Hops(hops) if !HOPS.contains(&hops.hops) => {
@@ -168,6 +176,7 @@ impl Decode for TrustedProxies {
     }
 }
 
+const OWN_PROXIES: &str = "name the networks of your own proxies";
 /// More proxies in a row than anybody has.
 const HOPS: RangeInclusive<u64> = 1..=16;
 

@@ -7,7 +7,7 @@ use http::Method;
 use crate::config::api::CredentialHandling;
 use crate::config::decode::section;
 use crate::config::report::{Located, Report};
-use crate::config::value::{ByteSize, PathPattern, Segment, is_everyone, refuse_zero};
+use crate::config::value::{ByteSize, PathPattern, Segment, are_everyone, is_everyone, refuse_zero};
 use crate::identity::{CredentialKind, Networks, Scope};
 
 section! {
@@ -108,6 +108,7 @@ impl Route {
         let what = match allowed.iter().find(|network| is_everyone(network)) {
             Some(network) => format!("`{network}` in `allow_ips` allows every address"),
             None if allowed.is_empty() => "`allow_ips` is empty and would allow no address".to_owned(),
+            None if are_everyone(allowed.iter()) => "the networks of `allow_ips` together allow every address".to_owned(),
             None => return,
         };
         report.error_with_help(report.at(self.place, "allow_ips"), what, "leave `allow_ips` out to allow every address");

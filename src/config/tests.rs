@@ -334,3 +334,22 @@ proptest! {
         survives(&lines.join("\n"));
     }
 }
+
+#[test]
+fn networks_that_are_everyone_together_are_refused_too() {
+    let file = |trusted: &str, allowed: &str| {
+        findings(&format!(
+            "[[listener]]\nname = \"l\"\naddress = \"127.0.0.1:8080\"\ntrusted_proxies = {trusted}\n[[api]]\nupstream = \"http://127.0.0.1:9\"\n\
+             contract = \"native\"\n[[api.route]]\nname = \"r\"\npath = \"/r\"\naccept = [\"jwt\"]\nallow_ips = {allowed}\n"
+        ))
+    };
+    let (own, halves) = ("[\"10.0.0.0/8\"]", "[\"0.0.0.0/1\", \"10.0.0.0/8\", \"128.0.0.0/1\"]");
+    assert_eq!(file(own, own), Vec::<String>::new());
+    assert_eq!(
+        file(halves, halves),
+        [
+            "4: these networks together let everybody say which address they come from",
+            "12: the networks of `allow_ips` together allow every address"
+        ]
+    );
+}

@@ -217,6 +217,11 @@ pub fn is_everyone(network: &IpNet) -> bool {
     network.prefix_len() == 0
 }
 
+/// Whether networks together hold every address of a family, as `0.0.0.0/1` and `128.0.0.0/1` do.
+pub fn are_everyone<'a>(networks: impl IntoIterator<Item = &'a IpNet>) -> bool {
+    IpNet::aggregate(&networks.into_iter().copied().collect()).iter().any(is_everyone)
+}
+
 /// Reports durations of one table that must not be zero: nothing would ever be done in time.
 pub fn refuse_zero(table: Place, durations: &[(&str, Duration)], report: &mut Report) {
     for (key, _) in durations.iter().filter(|(_, duration)| duration.is_zero()) {

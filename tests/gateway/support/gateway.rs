@@ -1,6 +1,7 @@
 //! The gateway as a child process in a folder of its own.
 
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -236,6 +237,11 @@ impl Drop for Gateway {
     }
 }
 
+/// An address that nobody has now. Below the ports that the system gives to outgoing connections: one of those could take
+/// it before the gateway does.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap().local_addr().unwrap()
+    let chance = RandomState::new();
+    let port = |attempt: u64| 10_000 + u16::try_from(chance.hash_one(attempt) % 20_000).unwrap();
+    let addresses = (0..100).map(|attempt| SocketAddr::from(([127, 0, 0, 1], port(attempt))));
+    addresses.into_iter().find(|address| TcpListener::bind(address).is_ok()).expect("a free port")
 }
