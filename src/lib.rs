@@ -83,6 +83,9 @@ mod contract;
 // Sockets in, requests out. Knows no route.
 mod listener;
 
+// HTTP to the outside, bounded, never on the path of a request.
+mod outbound;
+
 // Durable state: accounts, sessions, keys, audit.
 mod store;
 

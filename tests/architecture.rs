@@ -41,6 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ipnet", &["config", "identity", "pipeline/admit"]),
     ("jsonwebtoken", &["token"]),
     ("prometheus_client", &["observe"]),
+    ("quick_cache", &["token"]),
     ("redis", &["counter"]),
     ("rustls", &["listener", "outbound"]),
     ("sqlx", &["store"]),

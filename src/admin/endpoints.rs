@@ -11,9 +11,11 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::admin::{AdminState, guard};
+use crate::clock;
 use crate::observe::Metrics;
 
 /// One row of the table.
@@ -25,7 +27,7 @@ pub struct Endpoint {
     handler: fn() -> MethodRouter<Admin>,
 }
 
-/// Every endpoint of the admin listener. None of them changes anything.
+/// Every endpoint of the admin listener. None of them changes anything but what is remembered of others' keys.
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint { method: "GET", path: "/healthz", purpose: "200 as long as the process lives", handler: || get(live) },
     Endpoint {
@@ -51,6 +53,18 @@ pub const ENDPOINTS: &[Endpoint] = &[
         path: "/requests/{id}",
         purpose: "why a recent request was not served, by its request id",
         handler: || get(refusal),
+    },
+    Endpoint {
+        method: "GET",
+        path: "/jwks",
+        purpose: "the keys of other issuers: where from, when, and what was left out",
+        handler: || get(keys),
+    },
+    Endpoint {
+        method: "POST",
+        path: "/jwks/refresh",
+        purpose: "fetches the keys of other issuers anew and shows them",
+        handler: || post(refresh_keys),
     },
 ];
 
@@ -136,6 +150,22 @@ async fn refusal(State(admin): State<Admin>, Path(id): Path<String>) -> Response
             "no request with this id was refused or failed lately; it was served, is long past, or went to another process",
         ),
     }
+}
+
+async fn keys(State(admin): State<Admin>) -> Response {
+    let now = clock::now();
+    Json(admin.state.keys.iter().map(|source| source.status(now)).collect::<Vec<_>>()).into_response()
+}
+
+async fn refresh_keys(State(admin): State<Admin>) -> Response {
+    let mut fetches = JoinSet::new();
+    for source in &*admin.state.keys {
+        let source = source.clone();
+        fetches.spawn(async move { source.refresh_now().await });
+    }
+    // What went wrong stands in the status of each.
+    let _ = fetches.join_all().await;
+    keys(State(admin)).await
 }
 
 async fn unknown() -> Response {

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::observe::{Health, Metrics, RecentRefusals};
+use crate::token::KeySource;
 
 #[cfg(test)]
 use endpoints::ENDPOINTS;
@@ -33,6 +34,8 @@ pub struct AdminState {
     pub metrics: Metrics,
     pub refusals: RecentRefusals,
     pub explain: ExplainFn,
+    /// The keys of other issuers.
+    pub keys: Arc<[Arc<KeySource>]>,
 }
 
 /// Serves until `shutdown` holds true or its sender is gone; answers in the making then have two seconds.

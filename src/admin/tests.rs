@@ -39,8 +39,13 @@ impl Running {
                 }
             })
         });
-        let state =
-            AdminState { health: Health::default(), metrics: Metrics::default(), refusals: RecentRefusals::default(), explain };
+        let state = AdminState {
+            health: Health::default(),
+            metrics: Metrics::default(),
+            refusals: RecentRefusals::default(),
+            explain,
+            keys: Arc::new([]),
+        };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, shutdown) = watch::channel(false);

@@ -6,18 +6,25 @@ use std::sync::atomic::AtomicU64;
 use anyhow::anyhow;
 use tokio::runtime::Handle;
 
+use crate::app::issuers::foreign_issuers;
 use crate::app::load::Ready;
 use crate::app::signing::{key_format, signing_key, verifier};
+use crate::config;
 use crate::contract::Api;
 use crate::issuer::Issuer;
 use crate::limiter::{Limiter, Memory};
 use crate::observe::{AccessLog, Metrics, RecentRefusals};
 use crate::password::Passwords;
-use crate::pipeline::{Authenticator, Books, Door, Fallback, Pipeline, Routing, Service};
+use crate::pipeline::{Authenticator, Books, ColdLimit, Door, Fallback, Pipeline, Routing, Service};
 use crate::store::Store;
+use crate::token::{SigningKey, VerifiedCache};
 
 /// How many logins may wait for a hashing thread; the next one is answered 503.
 const PASSWORD_QUEUE: usize = 32;
+
+/// Verified tokens that each API remembers, and what they may take.
+const VERIFIED_TOKENS: usize = 100_000;
+const VERIFIED_BYTES: u64 = 64 << 20;
 
 /// Opens the store that the config names.
 ///
@@ -40,11 +47,21 @@ pub async fn pipeline(ready: &Ready, store: &Store, log: AccessLog, metrics: Met
     let mut apis = Vec::new();
     for (section, api) in ready.config.apis.iter().zip(&ready.apis) {
         let upstream = ready.config.upstream_of(section).ok_or_else(|| anyhow!("`{}` has no upstream", api.facts.name))?;
-        let listener = ready.config.listener_of(section).ok_or_else(|| anyhow!("`{}` has no listener", api.facts.name))?;
         let api = Arc::new(api.clone());
+        let listener = listener_of(ready, section)?;
         apis.push((Arc::<str>::from(listener.name.value.as_str()), api.clone()));
         let name = upstream.name.value.as_str().into();
-        services.push(service(api, name, store, &limiter, &passwords, &metrics).await?);
+        let signing = Arc::new(signing_key(&api, store).await?);
+        let authenticator = authenticator(ready, section, &api, &signing, store, &limiter)?;
+        let issuer = Issuer {
+            api: api.clone(),
+            store: store.clone(),
+            passwords: passwords.clone(),
+            signing,
+            keys: key_format(&api),
+            limiter: limiter.clone(),
+        };
+        services.push(Service::new(api, authenticator, issuer, name, &metrics));
     }
     let routing = Routing::new(apis.iter().map(|(listener, api)| (listener.clone(), &**api)));
     let unrouted = metrics.route("", "");
@@ -57,6 +74,10 @@ pub async fn pipeline(ready: &Ready, store: &Store, log: AccessLog, metrics: Met
     let cells = limiter.clone();
     metrics.gauge("gateward_limit_cells", "Counters that limits hold in memory", move || {
         f64::from(u32::try_from(cells.cells()).unwrap_or(u32::MAX))
+    });
+    let caches: Vec<_> = services.iter().map(|service| service.authenticator.verified.clone()).collect();
+    metrics.gauge("gateward_verified_tokens", "Tokens whose signature need not be verified again", move || {
+        f64::from(caches.iter().map(|cache| u32::try_from(cache.count()).unwrap_or(u32::MAX)).sum::<u32>())
     });
     let in_flight = Arc::new(AtomicU64::new(0));
     let shown = in_flight.clone();
@@ -73,30 +94,36 @@ pub async fn pipeline(ready: &Ready, store: &Store, log: AccessLog, metrics: Met
     }))
 }
 
-async fn service(
-    api: Arc<Api>,
-    upstream: Arc<str>,
+/// What one API accepts: for the server, and for commands that judge as it would.
+///
+/// # Errors
+/// When the keys of another issuer cannot be read, or what they are fetched with.
+pub fn authenticator(
+    ready: &Ready,
+    section: &config::Api,
+    api: &Api,
+    signing: &SigningKey,
     store: &Store,
     limiter: &Arc<Limiter>,
-    passwords: &Arc<Passwords>,
-    metrics: &Metrics,
-) -> anyhow::Result<Service> {
-    let signing = Arc::new(signing_key(&api, store).await?);
-    let authenticator = Authenticator { tokens: verifier(&api, &signing), keys: key_format(&api), store: store.clone() };
-    let issuer = Issuer {
-        api: api.clone(),
+) -> anyhow::Result<Authenticator> {
+    let listener = listener_of(ready, section)?;
+    Ok(Authenticator {
+        tokens: verifier(api, signing),
+        issuers: foreign_issuers(section)?,
+        keys: key_format(api),
         store: store.clone(),
-        passwords: passwords.clone(),
-        signing,
-        keys: key_format(&api),
-        limiter: limiter.clone(),
-    };
-    Ok(Service::new(api, authenticator, issuer, upstream, metrics))
+        verified: Arc::new(VerifiedCache::new(VERIFIED_TOKENS, VERIFIED_BYTES)),
+        cold: ColdLimit::new(&listener.name.value, listener.limits.cold_verifications, limiter.clone()),
+    })
+}
+
+fn listener_of<'a>(ready: &'a Ready, section: &config::Api) -> anyhow::Result<&'a config::Listener> {
+    ready.config.listener_of(section).ok_or_else(|| anyhow!("`{}` has no listener", section.label()))
 }
 
 fn doors(ready: &Ready) -> Vec<Door> {
     let index_of = |name: &str| ready.apis.iter().position(|api| &*api.facts.name == name);
-    let door = |listener: &crate::config::Listener| Door {
+    let door = |listener: &config::Listener| Door {
         name: listener.name.value.as_str().into(),
         default_api: listener.default_api.as_ref().and_then(|name| index_of(&name.value)),
         max_uri_bytes: listener.limits.uri_bytes.0,

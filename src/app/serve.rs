@@ -20,11 +20,11 @@ use crate::app::load::Ready;
 use crate::body::{Body, Incoming};
 use crate::clock;
 use crate::config::{Listener, Upstream, Workers};
-use crate::identity::Networks;
-use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings, client_address};
+use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings, Trust, client_address};
 use crate::observe::{AccessLog, Health, Metrics};
 use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
 use crate::store::Store;
+use crate::token::KeySource;
 
 /// What a request to be explained looks like.
 const QUESTION: &str = "a question has a `method` and a `url`; it may have `headers` (a list of pairs, name and value), an `ip` \
@@ -32,6 +32,8 @@ const QUESTION: &str = "a question has a `method` and a `url`; it may have `head
 
 /// How often the store is asked whether it can be read and written.
 const STORE_CHECK: Duration = Duration::from_secs(2);
+/// How often it is looked whether the keys of all issuers are known.
+const KEYS_CHECK: Duration = Duration::from_millis(250);
 
 /// Serves until SIGTERM or SIGINT, then drains. `started` is called once requests are taken.
 ///
@@ -56,7 +58,14 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
         metrics,
         refusals: pipeline.books.refusals.clone(),
         explain: explain_fn(pipeline.clone()),
+        keys: key_sources(&pipeline),
     };
+    for source in state.keys.iter().cloned() {
+        control.spawn(source.run(stopping.clone()));
+    }
+    if !state.keys.is_empty() {
+        control.spawn(watch_keys(state.keys.clone(), health.clone(), stopping.clone()));
+    }
     let admin = control.spawn(admin::serve(admin_socket, state, stopping.clone()));
     let watcher = control.spawn(watch_store(store.clone(), health.clone()));
     let (drain, draining) = watch::channel(false);
@@ -220,14 +229,14 @@ impl Drop for OnEnd {
 struct Gate {
     worker: Rc<Worker>,
     listener: Arc<str>,
-    trusted: Networks,
+    trusted: Trust,
     /// An address header from someone who is not trusted was ignored, and that was said.
     warned: Cell<bool>,
 }
 
 impl Gate {
     fn new(worker: Rc<Worker>, config: &Listener) -> Self {
-        let trusted = config.trusted_proxies.iter().map(|network| network.value).collect();
+        let trusted = Trust::new(&config.trusted_proxies);
         Self { worker, listener: config.name.value.as_str().into(), trusted, warned: Cell::new(false) }
     }
 }
@@ -265,6 +274,20 @@ impl StopSignals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+fn key_sources(pipeline: &Pipeline) -> Arc<[Arc<KeySource>]> {
+    pipeline.services.iter().flat_map(|service| &service.authenticator.issuers).map(|issuer| issuer.keys.clone()).collect()
+}
+
+/// Not ready while the keys of an issuer are not known: its tokens are answered 503.
+async fn watch_keys(sources: Arc<[Arc<KeySource>]>, health: Health, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        let now = clock::now().wall;
+        let missing = sources.iter().find_map(|source| source.current(now).err().map(|none| none.detail));
+        health.set("issuers", missing.map_or(Ok(()), Err));
+        let _ = tokio::time::timeout(KEYS_CHECK, stop.wait_for(|stop| *stop)).await;
     }
 }
 

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::config::SigningAlgorithm;
 use crate::contract::Api;
@@ -44,14 +43,9 @@ pub async fn signing_key(api: &Api, store: &Store) -> Result<SigningKey, Signing
     SigningKey::load(algorithm, &kept).map_err(|what| SigningError::Stored { api: name.clone(), what })
 }
 
-/// What takes an API's own tokens back. They are signed by its key, for itself, and by one clock: no leeway.
+/// What takes an API's own tokens back. They are signed by its key, for itself.
 pub fn verifier(api: &Api, key: &SigningKey) -> Verifier {
-    let profile = Profile {
-        issuer: api.facts.public_url.to_string(),
-        audience: api.facts.public_url.to_string(),
-        types: vec![api.tokens.media_type.clone()],
-        leeway: Duration::ZERO,
-    };
+    let profile = Profile::ours(api.facts.public_url.as_ref(), &api.tokens.media_type);
     Verifier::new(vec![key.verifying_key()], profile)
 }
 
@@ -80,7 +74,8 @@ fn key_file(api: &Api) -> Result<Option<&Path>, SigningError> {
     }
 }
 
-fn read(path: &Path) -> io::Result<Secret> {
+/// A secret of a file, whole. Not longer than any key.
+pub fn read(path: &Path) -> io::Result<Secret> {
     // With room for all of it: a text that grows leaves copies of the secret behind.
     let mut text = String::with_capacity(MAX_KEY_BYTES + 1);
     File::open(path)?.take(MAX_KEY_BYTES as u64 + 1).read_to_string(&mut text)?;

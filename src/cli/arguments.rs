@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::jwks::JwksCommand;
 use crate::cli::key::KeyCommand;
 use crate::cli::output::Form;
 use crate::cli::token::TokenCommand;
@@ -52,6 +53,9 @@ pub enum Command {
     /// Look into tokens and keys
     #[command(subcommand, after_help = "Example:\n  gateward token inspect -")]
     Token(TokenCommand),
+    /// Show and fetch the keys of other issuers
+    #[command(subcommand, after_help = "Example:\n  gateward jwks show")]
+    Jwks(JwksCommand),
     /// Print the JSON Schema of gateway.toml, for editors
     #[command(after_help = "Example:\n  gateward schema > gateway.schema.json")]
     Schema,

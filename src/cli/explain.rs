@@ -1,12 +1,8 @@
 //! `gateward explain`: what would become of a request, stage by stage, or why one was refused. Asks the running server,
 //! whose counters and records it shows; with `--offline` the config and the store alone.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
-
 use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::app::load::Ready;
 use crate::app::{build, serve};
@@ -14,6 +10,7 @@ use crate::cli::arguments::ExplainOptions;
 use crate::cli::load::Invocation;
 use crate::cli::outcome::Usage;
 use crate::cli::output::{self, Form};
+use crate::cli::server::{call, error_of};
 use crate::clock;
 use crate::config::AccessFormat;
 use crate::observe::{AccessLog, Colour, Metrics};
@@ -50,6 +47,11 @@ fn offline(ready: &Ready, question: &Question) -> anyhow::Result<Explanation> {
     let log = AccessLog::start(AccessFormat::Off, Colour::Plain, Box::new(std::io::sink()))?;
     let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
     let pipeline = control.block_on(build::pipeline(ready, &store, log, Metrics::default()))?;
+    for issuer in pipeline.services.iter().flat_map(|service| &service.authenticator.issuers) {
+        if let Err(why) = control.block_on(issuer.keys.refresh_now()) {
+            output::note(&format!("the keys of {} cannot be fetched: {why}", issuer.label));
+        }
+    }
     let explanation = pipeline.explain(question, clock::now()).map_err(anyhow::Error::msg);
     control.block_on(store.close());
     explanation
@@ -94,27 +96,4 @@ fn show_record(ready: &Ready, id: &str) -> anyhow::Result<()> {
         404 => bail!("the server remembers no refused request with the id {id}: it keeps the last 4096"),
         _ => bail!("{}", error_of(&body)),
     }
-}
-
-fn error_of(body: &str) -> String {
-    let error =
-        serde_json::from_str::<Value>(body).ok().and_then(|body| body.get("error").and_then(Value::as_str).map(str::to_owned));
-    error.unwrap_or_else(|| format!("the server answered {}", json!(body)))
-}
-
-/// One request to the admin listener of the running server.
-fn call(address: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
-    let reach = || format!("no server answers on {address} (`admin.address`): start it, or use --offline");
-    let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(2)).with_context(reach)?;
-    socket.set_read_timeout(Some(Duration::from_secs(15)))?;
-    write!(
-        socket,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut answer = String::new();
-    socket.take(1 << 20).read_to_string(&mut answer).context("the server's answer cannot be read")?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the server's answer is no HTTP")?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("the server's answer has no status")?;
-    Ok((status, body.to_owned()))
 }

@@ -6,6 +6,7 @@ mod arguments;
 mod check;
 mod demo;
 mod explain;
+mod jwks;
 mod key;
 mod load;
 mod moments;
@@ -15,6 +16,7 @@ mod output;
 mod routes;
 mod routes_match;
 mod serve;
+mod server;
 mod token;
 mod user;
 mod words;
@@ -53,6 +55,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
         Command::User(command) => user::run(&invocation, command),
         Command::Key(command) => key::run(&invocation, command),
         Command::Token(command) => token::run(&invocation, command),
+        Command::Jwks(command) => jwks::run(&invocation, &command),
         Command::Schema => about::schema(),
         Command::Completions(options) => about::completions(&options),
         Command::Version(options) => about::version(&options),

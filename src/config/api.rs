@@ -7,6 +7,7 @@ use http::HeaderName;
 use serde_json::{Value, json};
 
 use crate::config::decode::{Decode, Decoder, Named, Node, section, words};
+use crate::config::issuer::Issuer;
 use crate::config::limit::Limit;
 use crate::config::report::{Located, Place, Report};
 use crate::config::route::Route;
@@ -43,6 +44,8 @@ section! {
         credentials: ApiCredentials = ApiCredentials::default(),
         /// What the upstream learns of the caller.
         identity: ApiIdentity = ApiIdentity::default(),
+        /// Tokens that others sign and that it accepts too.
+        "issuer" issuers: Vec<Issuer> = Vec::new(),
         /// Who may call which path.
         "route" routes: Vec<Route> = Vec::new(),
         /// How many requests, counted by what.
@@ -126,6 +129,7 @@ impl Api {
         }
         self.tokens.check(report);
         self.identity.check(report);
+        self.issuers.iter().for_each(|issuer| issuer.check(report));
         self.routes.iter().for_each(|route| route.check(report));
         self.limits.iter().for_each(|limit| limit.check(report));
         for (at, route) in self.routes.iter().enumerate() {

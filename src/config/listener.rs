@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::decode::{Decode, Decoder, Node, section};
 use crate::config::report::{Located, Place, Report};
-use crate::config::value::{ByteSize, is_everyone, refuse_zero};
+use crate::config::value::{ByteSize, Quota, is_everyone, refuse_zero};
 
 section! {
     /// `[[listener]]`
@@ -18,8 +18,9 @@ section! {
         name: Located<String>,
         /// Address and port, e.g. "0.0.0.0:8080".
         address: SocketAddr,
-        /// Networks whose `X-Forwarded-For` or `Forwarded` header is believed. Nobody by default.
-        trusted_proxies: Vec<Located<IpNet>> = Vec::new(),
+        /// Whose `X-Forwarded-For` or `Forwarded` header is believed: networks, or `{ hops = 1 }` where every request comes
+        /// through so many proxies whose addresses are not known. Nobody by default.
+        trusted_proxies: TrustedProxies = TrustedProxies::default(),
         /// The API in whose error shapes a request is refused that belongs to no API; empty = RFC 9457.
         default_api: Option<Located<String>> = None,
         /// The most that one request, and all of them, may take.
@@ -38,6 +39,8 @@ section! {
         header_bytes: ByteSize = ByteSize(32 << 10),
         /// The request target.
         uri_bytes: ByteSize = ByteSize(8 << 10),
+        /// Tokens that one client may have verified for the first time; again costs nothing. Counted by address, IPv6 by /64.
+        cold_verifications: Quota = Quota { count: 500, window: Duration::from_secs(1) },
         /// Open connections: a number, or "auto" for what the file limit allows.
         connections: Count = Count::Auto,
     }
@@ -61,7 +64,7 @@ impl Default for Listener {
         Self {
             name: Located::new("public".to_owned(), Place::default()),
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            trusted_proxies: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
             default_api: None,
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
@@ -73,10 +76,7 @@ impl Default for Listener {
 impl Listener {
     /// Reports what is wrong within the section.
     pub fn check(&self, report: &mut Report) {
-        for network in self.trusted_proxies.iter().filter(|network| is_everyone(&network.value)) {
-            let why = format!("`{}` lets everybody say which address they come from", network.value);
-            report.error_with_help(network.place, why, "name the networks of your own proxies");
-        }
+        self.trusted_proxies.check(report);
         self.limits.check(report);
         let ListenerTimeouts { header, idle, body_progress, place } = self.timeouts;
         refuse_zero(place, &[("header", header), ("idle", idle), ("body_progress", body_progress)], report);
@@ -85,7 +85,7 @@ impl Listener {
 
 impl ListenerLimits {
     fn check(&self, report: &mut Report) {
-        let Self { headers, header_bytes, uri_bytes, connections: _, place } = *self;
+        let Self { headers, header_bytes, uri_bytes, connections: _, cold_verifications: _, place } = *self;
         if !HEADERS.contains(&headers) {
             let why = format!("`headers` is {headers}, expected {} to {}", HEADERS.start(), HEADERS.end());
             report.error(report.at(place, "headers"), why);
@@ -112,6 +112,64 @@ const HEADERS: RangeInclusive<u64> = 1..=1000;
 const HEADER_BYTES: RangeInclusive<u64> = 8 << 10..=1 << 20;
 /// The longest URI that the `http` crate parses.
 const URI_BYTES: RangeInclusive<u64> = 1..=65_534;
+
+/// Who may speak for a client.
+#[derive(Clone, Debug)]
+pub enum TrustedProxies {
+    /// Peers of these networks, and whoever they name in turn.
+    Networks(Vec<Located<IpNet>>),
+    /// The connection's other end is the first of so many proxies, whatever its address. The gateway must then be out of
+    /// reach for anybody else.
+    Hops(Hops),
+}
+
+section! {
+    /// `trusted_proxies` by their number.
+    pub struct Hops {
+        /// How many proxies every request comes through.
+        hops: u64,
+    }
+}
+
+impl Default for TrustedProxies {
+    fn default() -> Self {
+        Self::Networks(Vec::new())
+    }
+}
+
+impl TrustedProxies {
+    fn check(&self, report: &mut Report) {
+        match self {
+            Self::Networks(networks) => {
+                for network in networks.iter().filter(|network| is_everyone(&network.value)) {
+                    let why = format!("`{}` lets everybody say which address they come from", network.value);
+                    report.error_with_help(network.place, why, "name the networks of your own proxies");
+                }
+            }
+            Self::Hops(hops) if !HOPS.contains(&hops.hops) => {
+                let why = format!("`hops` is {}, expected {} to {}", hops.hops, HOPS.start(), HOPS.end());
+                report.error(report.at(hops.place, "hops"), why);
+            }
+            Self::Hops(_) => {}
+        }
+    }
+}
+
+impl Decode for TrustedProxies {
+    fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
+        match node.value.get_ref().is_table() {
+            true => Hops::decode(node, decoder).map(Self::Hops),
+            false => Vec::decode(node, decoder).map(Self::Networks),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [Vec::<IpNet>::schema(), Hops::schema()] })
+    }
+}
+
+/// More proxies in a row than anybody has.
+const HOPS: RangeInclusive<u64> = 1..=16;
 
 /// A number, or what the machine gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

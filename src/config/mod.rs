@@ -6,6 +6,7 @@ pub mod value;
 
 mod api;
 mod interpolate;
+mod issuer;
 mod limit;
 mod listener;
 mod load;
@@ -19,10 +20,11 @@ mod upstream;
 
 pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
 use decode::section;
+pub use issuer::{AccountSource, Issuer, JwsAlgorithm, KeysFrom};
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode};
 #[cfg(test)]
 pub use listener::ListenerLimits;
-pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts};
+pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, TrustedProxies};
 pub use load::load;
 #[cfg(any(test, feature = "internals"))]
 pub use load::{Loaded, parse};

@@ -144,15 +144,31 @@ fn with_defaults() -> String {
     Regex::new(r"(?m)^#([a-z_]+ = )").unwrap().replace_all(EXAMPLE, "$1").into_owned()
 }
 
-/// The example, each time with the comment sign of one more of its examples taken away.
+/// The example, each time with the comment signs of one of its examples taken away: of one line, or of a table down to the
+/// next empty line.
 fn with_each_example() -> Vec<String> {
     const MARK: &str = "#e.g. ";
-    EXAMPLE
-        .match_indices(MARK)
-        .map(|(at, _)| EXAMPLE.split_at(at))
-        .filter(|(before, _)| before.is_empty() || before.ends_with('\n'))
-        .map(|(before, after)| format!("{before}{}", after.strip_prefix(MARK).unwrap()))
-        .collect()
+    let paragraphs: Vec<&str> = EXAMPLE.split("\n\n").collect();
+    let with = |index: usize, paragraph: String| {
+        let mut all: Vec<String> = paragraphs.iter().map(|&paragraph| paragraph.to_owned()).collect();
+        all[index] = paragraph;
+        all.join("\n\n")
+    };
+    let mut out = Vec::new();
+    for (index, paragraph) in paragraphs.iter().enumerate() {
+        if let Some(at) = paragraph.find("#e.g. [[") {
+            let (before, table) = paragraph.split_at(at);
+            out.push(with(index, format!("{before}{}", table.replace(MARK, ""))));
+            continue;
+        }
+        let lines: Vec<&str> = paragraph.lines().collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with(MARK)) {
+            let mut lines = lines.clone();
+            lines[at] = line.strip_prefix(MARK).unwrap();
+            out.push(with(index, lines.join("\n")));
+        }
+    }
+    out
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn key_value(facts: KeyFacts<'_>, fact: KeyFact) -> Value {
 
 fn caller_value(caller: CallerFacts<'_>, fact: CallerFact) -> Value {
     use CallerFact as F;
-    let role = || caller.tenant.and_then(|tenant| caller.account.role_in(tenant));
+    let role = || caller.tenant.and_then(|tenant| caller.account.roles_in(tenant).next());
     match fact {
         F::Method => text(caller.principal.kind.as_str()),
         F::TenantId => caller.tenant.map_or(Value::Null, text),

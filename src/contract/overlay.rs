@@ -19,7 +19,6 @@ impl Material<'_> {
             let named = !route.methods.is_empty() && route.methods.iter().all(|method| spec.methods.contains(method));
             route.pattern.shape() == shape && (spec.methods.is_empty() || named)
         };
-        self.check_methods(spec, routes, report);
         let mut left = spec.methods.clone();
         let mut all = false;
         for route in routes.iter_mut().filter(covers) {
@@ -50,9 +49,11 @@ impl Material<'_> {
         routes.push(route);
     }
 
+    /// Judges one `[[api.route]]` beside the routes of the contract, before any other is among them.
+    ///
     /// The methods that the contract does not list for a path fall to its wider rules. A route for all methods would take
     /// them from there, with nothing but its own demands; so would one for HEAD beside a listed GET.
-    fn check_methods(&self, spec: &config::Route, routes: &[Route], report: &mut Report) {
+    pub(super) fn check_methods(&self, spec: &config::Route, routes: &[Route], report: &mut Report) {
         let shape = spec.path.value.shape();
         let listed: Vec<&Method> =
             routes.iter().filter(|route| route.pattern.shape() == shape).flat_map(|route| &route.methods).collect();

@@ -53,6 +53,7 @@ impl Material<'_> {
             self.contract_route(spec, &mut routes, report);
         }
         self.refuse_twins(&routes, report);
+        self.api.routes.iter().for_each(|route| self.check_methods(route, &routes, report));
         for route in &self.api.routes {
             self.config_route(route, &mut routes, report);
         }

@@ -48,8 +48,9 @@ impl Account {
         self.status == Status::Active
     }
 
-    pub fn role_in(&self, tenant: &str) -> Option<&Arc<str>> {
-        self.tenants.iter().find(|membership| &*membership.tenant == tenant).map(|membership| &membership.role)
+    /// The roles in one tenant; several only where another issuer says so.
+    pub fn roles_in<'a>(&'a self, tenant: &str) -> impl Iterator<Item = &'a Arc<str>> {
+        self.tenants.iter().filter(move |membership| &*membership.tenant == tenant).map(|membership| &membership.role)
     }
 }
 

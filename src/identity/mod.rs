@@ -10,7 +10,7 @@ mod vocabulary;
 
 pub use account::{Account, AccountId, Membership, Status, canonical_login};
 pub use key::{ApiKey, KeyId, Networks};
-pub use principal::{Caller, CredentialKind, Principal, SessionId};
+pub use principal::{Caller, CredentialKind, Foreign, Principal, SessionId};
 pub use scope::{Scope, ScopeSet};
 pub use secret::{Digest, Secret};
 pub use vocabulary::{RoleRule, Vocabulary};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::identity::{Account, ApiKey};
+use crate::identity::{Account, ApiKey, ScopeSet};
 
 /// The session that a login opened; access and refresh tokens carry it, and ending it ends both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,9 +34,53 @@ pub struct Principal {
     pub key: Option<Arc<ApiKey>>,
     /// Set when the credential belongs to a login session.
     pub session: Option<SessionId>,
+    /// Set when another issuer signed the token.
+    pub foreign: Option<Arc<Foreign>>,
     /// The `jti` of a token, or the id of a key: names the credential in logs without revealing it.
     pub credential_id: Arc<str>,
     pub expires_at: Option<Timestamp>,
+}
+
+/// What another issuer's token says of its bearer.
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    /// Its `iss`, or what the config calls it.
+    pub issuer: Arc<str>,
+    /// The issuer and its subject: two issuers may call two people the same. `None` where the subject is an account of the realm.
+    pub counted_as: Option<Arc<str>>,
+    /// The one tenant that the token is good for, where the issuer's tokens name one.
+    pub tenant: Option<Arc<str>>,
+    /// What the token may be used for. `None` where its scopes are not read.
+    pub scopes: Option<ScopeSet>,
+    /// Whether the account's roles must allow it too; otherwise the scopes are all that counts.
+    pub roles_bound: bool,
+}
+
+impl Principal {
+    /// The scopes that the credential itself carries, where it carries any: a key's, or a foreign token's.
+    pub fn carried(&self) -> Option<&ScopeSet> {
+        match (&self.key, &self.foreign) {
+            (Some(key), _) => Some(&key.scopes),
+            (None, Some(foreign)) => foreign.scopes.as_ref(),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether the account's roles bound what the credential carries.
+    pub fn is_bound_by_roles(&self) -> bool {
+        self.foreign.as_ref().is_none_or(|foreign| foreign.roles_bound)
+    }
+
+    /// What limits by account count by.
+    pub fn counted_as(&self) -> &str {
+        let foreign = self.foreign.as_ref().and_then(|foreign| foreign.counted_as.as_deref());
+        foreign.unwrap_or(self.account.id.as_str())
+    }
+
+    /// Whether the account is one of the realm's, and not known by a token's claims alone.
+    pub fn has_record(&self) -> bool {
+        self.foreign.as_ref().is_none_or(|foreign| foreign.counted_as.is_none())
+    }
 }
 
 impl CredentialKind {

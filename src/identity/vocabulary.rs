@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::identity::{Account, ApiKey, Principal, Scope, ScopeSet};
+use crate::identity::{Account, Principal, Scope, ScopeSet};
 
 /// The permission rules of one API, from its contract.
 #[derive(Clone, Debug, Default)]
@@ -47,18 +47,16 @@ impl Vocabulary {
         account: &'a Account,
         tenant: Option<&str>,
     ) -> impl Iterator<Item = (&'a Arc<str>, &'a RoleRule)> {
-        let in_tenant = tenant.and_then(|tenant| account.role_in(tenant));
+        let in_tenant = tenant.into_iter().flat_map(|tenant| account.roles_in(tenant));
         let inside = tenant.is_some();
         let flat = account.roles.iter().filter_map(|role| self.roles.get_key_value(role));
-        in_tenant
-            .and_then(|role| self.roles.get_key_value(role))
-            .into_iter()
-            .chain(flat.filter(move |(_, rule)| !inside || rule.everywhere))
+        let in_tenant: Vec<_> = in_tenant.filter_map(|role| self.roles.get_key_value(role)).collect();
+        in_tenant.into_iter().chain(flat.filter(move |(_, rule)| !inside || rule.everywhere))
     }
 
     /// Whether the account belongs to the tenant at all.
     pub fn is_member(&self, account: &Account, tenant: &str) -> bool {
-        account.role_in(tenant).is_some() || self.roles_of(account, Some(tenant)).next().is_some()
+        account.roles_in(tenant).next().is_some() || self.roles_of(account, Some(tenant)).next().is_some()
     }
 
     /// Whether the account's roles give `wanted` here.
@@ -73,33 +71,36 @@ impl Vocabulary {
             || account.tenants.iter().any(|membership| self.account_may(account, Some(&membership.tenant), wanted))
     }
 
-    /// Whether this principal may use `wanted` here: the account must have it now, and a key must carry it too. A key
-    /// thus never exceeds its owner, whatever the owner lost since.
+    /// Whether this principal may use `wanted` here: the account must have it now, and a credential that carries scopes
+    /// must carry it too. A key thus never exceeds its owner, whatever the owner lost since. Only a foreign token whose
+    /// issuer says nothing of roles is judged by its scopes alone.
     pub fn principal_may(&self, principal: &Principal, tenant: Option<&str>, wanted: &Scope) -> bool {
-        self.account_may(&principal.account, tenant, wanted)
-            && principal.key.as_ref().is_none_or(|key| self.grants(&key.scopes, wanted))
+        let by_roles = !principal.is_bound_by_roles() || self.account_may(&principal.account, tenant, wanted);
+        by_roles && principal.carried().is_none_or(|scopes| self.grants(scopes, wanted))
     }
 
-    /// Whether this principal stands here as `minimum` or more. A key does only where it carries all that the role gives:
+    /// Whether this principal stands here as `minimum` or more. What carries scopes does only where it carries all that the
+    /// role gives:
     /// one that may read does not become an editor because its owner is one.
     pub fn principal_has_rank(&self, principal: &Principal, tenant: Option<&str>, minimum: &str) -> bool {
         self.has_rank(&principal.account, tenant, minimum)
-            && self.roles.get(minimum).is_some_and(|role| principal.key.as_ref().is_none_or(|key| self.carries(key, role)))
+            && self.roles.get(minimum).is_some_and(|role| principal.carried().is_none_or(|scopes| self.carry(scopes, role)))
     }
 
     /// The account as an upstream may see it: with the roles that this credential stands for, in the tenants that it is
     /// good for. An upstream that judges by role must not take a key that may read for the admin who owns it.
     pub fn shown(&self, principal: &Principal) -> Arc<Account> {
-        let Some(key) = &principal.key else { return principal.account.clone() };
-        let carries = |role: &Arc<str>| self.roles.get(role).is_some_and(|rule| self.carries(key, rule));
+        let Some(scopes) = principal.carried() else { return principal.account.clone() };
+        let carries = |role: &Arc<str>| self.roles.get(role).is_some_and(|rule| self.carry(scopes, rule));
+        let covered = |tenant: &str| principal.key.as_ref().is_none_or(|key| key.is_for(tenant));
         let mut account = Account::clone(&principal.account);
         account.roles.retain(carries);
-        account.tenants.retain(|membership| key.is_for(&membership.tenant) && carries(&membership.role));
+        account.tenants.retain(|membership| covered(&membership.tenant) && carries(&membership.role));
         Arc::new(account)
     }
 
-    fn carries(&self, key: &ApiKey, role: &RoleRule) -> bool {
-        role.scopes.iter().all(|scope| self.grants(&key.scopes, scope))
+    fn carry(&self, scopes: &ScopeSet, role: &RoleRule) -> bool {
+        role.scopes.iter().all(|scope| self.grants(scopes, scope))
     }
 
     /// Whether the account has a role here that ranks at least as high as `minimum`. An unknown minimum is never met.

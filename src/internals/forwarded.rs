@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use crate::identity::Networks;
-use crate::listener::{ClientAddress, Peer, client_address};
+use crate::listener::{ClientAddress, Peer, Trust, client_address};
 
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
@@ -20,20 +20,23 @@ pub fn forwarded(input: &[u8]) {
     for (name, value) in input.split(|byte| *byte == b'\n').filter_map(line) {
         headers.append(name, value);
     }
-    let found = client_address(STRANGER, &headers, &trusted);
+    let trust = Trust::Networks(trusted.clone());
+    let found = client_address(STRANGER, &headers, &trust);
     assert_eq!((found.ip, found.peer, found.malformed), (STRANGER, Peer::Untrusted, false), "a stranger was believed");
 
-    let found = client_address(PROXY, &headers, &trusted);
+    let found = client_address(PROXY, &headers, &trust);
     assert_eq!((found.peer, found.ip.to_canonical()), (Peer::Trusted, found.ip));
     assert!(found.ip == PROXY || stands_in(found.ip, &headers), "{found:?} stands in no header: {headers:?}");
     assert!(!found.malformed || trusted.contains(found.ip), "what is malformed was sent by a trusted hop: {found:?}");
     if !trusted.contains(found.ip) {
-        what_stands_further_left_is_not_read(found, &headers, &trusted);
+        what_stands_further_left_is_not_read(found, &headers, &trust);
     }
+    let counted = client_address(STRANGER, &headers, &Trust::Hops(2));
+    assert!(counted.ip == STRANGER || stands_in(counted.ip, &headers), "{counted:?} stands in no header: {headers:?}");
 }
 
 /// A stranger's address ends the walk: what the stranger claims, in whatever header, changes nothing.
-fn what_stands_further_left_is_not_read(found: ClientAddress, headers: &HeaderMap, trusted: &Networks) {
+fn what_stands_further_left_is_not_read(found: ClientAddress, headers: &HeaderMap, trusted: &Trust) {
     for claim in ["10.9.9.9", "192.0.2.77", "\"", "for=10.9.9.9", "for=\"", ""] {
         let mut longer = HeaderMap::new();
         for (name, value) in headers {

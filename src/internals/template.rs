@@ -93,6 +93,7 @@ impl Cast {
             kind: CredentialKind::ApiKey,
             key: Some(Arc::new(key.clone())),
             session: Some(SessionId(name.clone())),
+            foreign: None,
             credential_id: name.clone(),
             expires_at: None,
         };

@@ -52,7 +52,7 @@ impl Issuer {
         let vocabulary = &self.api.vocabulary;
         let held = |scope: &Scope| {
             vocabulary.account_may_anywhere(&caller.account, scope)
-                && caller.key.as_ref().is_none_or(|key| vocabulary.grants(&key.scopes, scope))
+                && caller.carried().is_none_or(|carried| vocabulary.grants(carried, scope))
         };
         let Some(asked) = inputs.list(Input::KeyScopes) else {
             return Ok(vocabulary.default.iter().filter(|scope| held(scope)).cloned().collect());
@@ -73,7 +73,8 @@ impl Issuer {
 /// The tenants that are asked for, each one of the caller's; without any, all of the caller's. An empty list asks for
 /// none in particular: a key without tenants is good for all of its owner's, which a key that has some may not give away.
 fn tenants(vocabulary: &Vocabulary, caller: &Principal, asked: &[String]) -> Result<Vec<Arc<str>>, Denial> {
-    let of_key = caller.key.as_ref().map(|key| key.tenants.as_slice()).filter(|tenants| !tenants.is_empty());
+    let bound = caller.foreign.as_ref().and_then(|foreign| foreign.tenant.as_ref()).map(std::slice::from_ref);
+    let of_key = bound.or(caller.key.as_ref().map(|key| key.tenants.as_slice()).filter(|tenants| !tenants.is_empty()));
     if asked.is_empty() {
         let of_account = || caller.account.tenants.iter().map(|membership| membership.tenant.clone()).collect();
         return Ok(of_key.map_or_else(of_account, <[Arc<str>]>::to_vec));
@@ -149,6 +150,7 @@ mod tests {
             kind: if key.is_some() { CredentialKind::ApiKey } else { CredentialKind::Jwt },
             key: key.map(Arc::new),
             session: None,
+            foreign: None,
             credential_id: "c".into(),
             expires_at: None,
         }

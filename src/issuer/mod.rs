@@ -85,6 +85,9 @@ impl Issuer {
         let caller = call.principal.as_ref().map(|principal| &*principal.account);
         let facts = Facts { account: caller, ..Facts::of(&self.api.facts) };
         let inputs = endpoint.fields.read(&call.body, &facts, call.now.wall)?;
+        if matches!(endpoint.operation, Operation::KeysCreate | Operation::Logout) {
+            check_record(&call)?;
+        }
         let outcome = match endpoint.operation {
             Operation::Login => self.login(endpoint, &inputs, &call).await,
             Operation::Refresh => self.refresh(&inputs, &call).await,
@@ -201,6 +204,14 @@ fn action_of(operation: Operation) -> Option<AuditAction> {
         Operation::KeysCreate => Some(AuditAction::KeyCreate),
         Operation::KeysRevoke => Some(AuditAction::KeyRevoke),
         Operation::KeysList => None,
+    }
+}
+
+/// What belongs to an account needs one: the subject of another issuer's token may have none here.
+fn check_record(call: &Call) -> Result<(), Denial> {
+    match call.principal.as_deref().filter(|principal| !principal.has_record()).and_then(|principal| principal.foreign.as_ref()) {
+        Some(foreign) => Err(Denial::AccountForeign { issuer: foreign.issuer.clone() }),
+        None => Ok(()),
     }
 }
 

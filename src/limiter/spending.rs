@@ -197,7 +197,7 @@ mod tests {
         let headers = HeaderMap::new();
         let network: u128 = 0x2001_0db8_0001_0002 << 64;
         let admitted = (0..100_000_u128).filter(|host| {
-            let client_ip = IpAddr::V6(std::net::Ipv6Addr::from(network | (host * 0x1234_5678_9abd & u128::from(u64::MAX))));
+            let client_ip = IpAddr::V6(std::net::Ipv6Addr::from(network | ((host * 0x1234_5678_9abd) & u128::from(u64::MAX))));
             let subject =
                 Subject { realm: "r", route: "x", client_ip, headers: &headers, account: None, key: None, tenant: None };
             counted.spend(&limiter, &subject, Tick(0), Spending::Spend).is_ok()

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
+use crate::config::TrustedProxies;
 use crate::identity::Networks;
 
 /// Who the client is, and on whose word.
@@ -30,25 +31,54 @@ pub enum Peer {
     Untrusted,
 }
 
+/// Whose word counts.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// That of peers in these networks, and of whoever they name that is in them too.
+    Networks(Networks),
+    /// That of so many hops, the connection's other end being the first.
+    Hops(u64),
+}
+
+impl Trust {
+    pub fn new(config: &TrustedProxies) -> Self {
+        match config {
+            TrustedProxies::Networks(networks) => Self::Networks(networks.iter().map(|network| network.value).collect()),
+            TrustedProxies::Hops(hops) => Self::Hops(hops.hops),
+        }
+    }
+
+    /// Whether the hop of this number, counted from the connection outwards, from 1, is a proxy of ours.
+    fn covers(&self, hop: u64, address: IpAddr) -> bool {
+        match self {
+            Self::Networks(networks) => networks.contains(address),
+            Self::Hops(hops) => hop <= *hops,
+        }
+    }
+}
+
 /// The address of the client that a request comes from, judged by the connection's other end and the headers.
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> ClientAddress {
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &Trust) -> ClientAddress {
     let peer = peer.to_canonical();
     let header = named_header(headers);
-    if !trusted.contains(peer) {
+    if !trusted.covers(1, peer) {
         let ignored_header = header.map(|(name, _)| name);
         return ClientAddress { ip: peer, peer: Peer::Untrusted, ignored_header, malformed: false };
     }
     let direct = ClientAddress { ip: peer, peer: Peer::Trusted, ignored_header: None, malformed: false };
-    let Some((name, key)) = header else { return direct };
+    // By number, every request comes through all of the proxies: one that names too few has passed by one of them.
+    let counts = matches!(trusted, Trust::Hops(_));
+    let Some((name, key)) = header else { return ClientAddress { malformed: counts, ..direct } };
     let lines = headers.get_all(key).iter().rev();
-    let mut walk = Walk { last: peer, trusted };
+    let mut walk = Walk { last: peer, hop: 1, trusted };
     let step = if name == X_FORWARDED_FOR {
         lines.map(|line| walk.x_forwarded_for(line)).find(|step| *step != Step::Further)
     } else {
         lines.map(|line| walk.forwarded(line)).find(|step| *step != Step::Further)
     };
-    let malformed = step == Some(Step::Malformed);
-    ClientAddress { ip: walk.last, ignored_header: malformed.then_some(name), malformed, ..direct }
+    let too_few = counts && step.is_none();
+    let malformed = step == Some(Step::Malformed) || too_few;
+    ClientAddress { ip: if too_few { peer } else { walk.last }, ignored_header: malformed.then_some(name), malformed, ..direct }
 }
 
 /// The header that is read, if one says anything.
@@ -64,7 +94,9 @@ fn named_header(headers: &HeaderMap) -> Option<(&'static str, HeaderName)> {
 /// From the connection outwards, hop by hop.
 struct Walk<'a> {
     last: IpAddr,
-    trusted: &'a Networks,
+    /// How many hops `last` is away, itself included.
+    hop: u64,
+    trusted: &'a Trust,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,7 +133,8 @@ impl Walk<'_> {
         for hop in hops {
             let Some(address) = hop else { return Step::Malformed };
             self.last = address;
-            if !self.trusted.contains(address) {
+            self.hop += 1;
+            if !self.trusted.covers(self.hop, address) {
                 return Step::Found;
             }
         }
@@ -189,11 +222,31 @@ mod tests {
     }
 
     fn judged(peer: &str, lines: &[(&'static str, &str)]) -> ClientAddress {
-        client_address(peer.parse().unwrap(), &headers(lines), &networks(&["192.0.2.0/24", "2001:db8:1::/48"]))
+        client_address(peer.parse().unwrap(), &headers(lines), &Trust::Networks(networks(&["192.0.2.0/24", "2001:db8:1::/48"])))
     }
 
     fn trusted(ip: &str) -> ClientAddress {
         ClientAddress { ip: ip.parse().unwrap(), peer: Peer::Trusted, ignored_header: None, malformed: false }
+    }
+
+    #[test]
+    fn by_number_the_client_is_the_one_that_the_outermost_proxy_names() {
+        let judged = |hops: u64, lines: &[(&'static str, &str)]| {
+            let found = client_address("198.51.100.7".parse().unwrap(), &headers(lines), &Trust::Hops(hops));
+            (found.ip.to_string(), found.malformed)
+        };
+        let is = |ip: &str, malformed: bool| (ip.to_owned(), malformed);
+        assert_eq!(judged(1, &[("x-forwarded-for", "10.0.0.1, 203.0.113.9")]), is("203.0.113.9", false));
+        assert_eq!(judged(2, &[("x-forwarded-for", "10.0.0.1, 203.0.113.9")]), is("10.0.0.1", false));
+        assert_eq!(
+            judged(2, &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "10.0.0.1, 203.0.113.9")]),
+            is("10.0.0.1", false)
+        );
+        assert_eq!(judged(2, &[("forwarded", "for=6.6.6.6, for=10.0.0.1, for=203.0.113.9")]), is("10.0.0.1", false));
+        // Too few: the request came past a proxy, and what it says of itself may be anything.
+        assert_eq!(judged(3, &[("x-forwarded-for", "10.0.0.1, 203.0.113.9")]), is("198.51.100.7", true));
+        assert_eq!(judged(1, &[]), is("198.51.100.7", true));
+        assert_eq!(judged(1, &[("x-forwarded-for", "unknown")]), is("198.51.100.7", true));
     }
 
     #[test]
@@ -272,7 +325,7 @@ mod tests {
                 map.append("x-forwarded-for", line.parse().unwrap());
             }
             let peer: IpAddr = vector["peer"].as_str().unwrap().parse().unwrap();
-            let found = client_address(peer, &map, &networks(&list("trusted_proxies")));
+            let found = client_address(peer, &map, &Trust::Networks(networks(&list("trusted_proxies"))));
             match vector["client_ip"].as_str() {
                 Some(expected) => assert_eq!((found.ip.to_string().as_str(), found.malformed), (expected, false), "{vector}"),
                 None => assert_eq!((found.ip, found.malformed), (peer, true), "{vector}"),

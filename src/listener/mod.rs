@@ -25,7 +25,7 @@ use crate::body::Body;
 use crate::config::{Listener, ListenerTimeouts};
 use crate::listener::guard::HeadLimits;
 
-pub use client_addr::{ClientAddress, Peer, client_address};
+pub use client_addr::{ClientAddress, Peer, Trust, client_address};
 pub use guard::Fault;
 #[cfg(any(test, feature = "internals"))]
 pub use guard::hyper_reads_what_was_judged;

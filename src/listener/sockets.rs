@@ -80,7 +80,7 @@ pub mod tests {
         Listener {
             name: Located { value: "test".to_owned(), place: Place::default() },
             address,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: crate::config::TrustedProxies::default(),
             default_api: None,
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),

@@ -86,19 +86,21 @@ fn check_key_address(principal: &Principal, exchange: &Exchange) -> Result<(), D
     }
 }
 
-/// A key that names tenants is good inside them and nowhere else: where the path names none, it would otherwise act for
-/// the whole realm.
+/// A credential that names tenants is good inside them and nowhere else: where the path names none, it would otherwise
+/// act for the whole realm.
 fn check_tenant(api: &Api, principal: &Principal, tenant: Option<&str>) -> Result<(), Denial> {
     let key = principal.key.as_deref();
-    match tenant {
-        Some(tenant) => {
-            let covered = api.vocabulary.is_member(&principal.account, tenant) && key.is_none_or(|key| key.is_for(tenant));
-            if covered { Ok(()) } else { Err(Denial::TenantForeign { tenant: tenant.to_owned() }) }
+    let own = principal.foreign.as_ref().and_then(|foreign| foreign.tenant.as_deref());
+    match (tenant, own) {
+        (Some(tenant), Some(own)) if tenant == own => Ok(()),
+        (Some(tenant), None)
+            if api.vocabulary.is_member(&principal.account, tenant) && key.is_none_or(|key| key.is_for(tenant)) =>
+        {
+            Ok(())
         }
-        None => match key.filter(|key| !key.tenants.is_empty()) {
-            Some(key) => Err(Denial::KeyTenantBound { key: key.id.clone() }),
-            None => Ok(()),
-        },
+        (Some(tenant), Some(_) | None) => Err(Denial::TenantForeign { tenant: tenant.to_owned() }),
+        (None, None) if key.is_none_or(|key| key.tenants.is_empty()) => Ok(()),
+        (None, Some(_) | None) => Err(Denial::TenantBound { credential: principal.credential_id.clone() }),
     }
 }
 
@@ -119,10 +121,10 @@ fn check_demand(api: &Api, principal: &Principal, tenant: Option<&str>, demand: 
     }
 }
 
-/// What the upstream is told: a key's own scopes, or those of a session's roles for this tenant.
+/// What the upstream is told: the scopes that the credential carries, or those of a session's roles for this tenant.
 fn permissions(api: &Api, principal: &Principal, tenant: Option<&str>) -> ScopeSet {
-    match &principal.key {
-        Some(key) => key.scopes.iter().filter(|scope| api.vocabulary.principal_may(principal, tenant, scope)).cloned().collect(),
+    match principal.carried() {
+        Some(scopes) => scopes.iter().filter(|scope| api.vocabulary.principal_may(principal, tenant, scope)).cloned().collect(),
         None => api.vocabulary.roles_of(&principal.account, tenant).flat_map(|(_, rule)| rule.scopes.iter().cloned()).collect(),
     }
 }
@@ -238,7 +240,7 @@ mod tests {
             ("write", "dev", "admin", &[], Ok("")),
             ("read", "prod", "", &[], Err("scope_missing")),
             ("flat", "", "read", &[], Ok("read")),
-            ("flat", "", "read", &["prod"], Err("key_tenant_bound")),
+            ("flat", "", "read", &["prod"], Err("tenant_bound")),
         ] {
             let given = judged(name, tenant, key(ann(), scopes, tenants, &[]));
             assert_eq!(given, expected.map(str::to_owned), "{name} {tenant} {scopes} {tenants:?}");

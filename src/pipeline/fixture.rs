@@ -78,6 +78,7 @@ pub fn session(account: Account) -> Caller {
         kind: CredentialKind::Jwt,
         key: None,
         session: Some(SessionId::new("s1")),
+        foreign: None,
         credential_id: "t1".into(),
         expires_at: None,
     }))
@@ -105,6 +106,7 @@ pub fn key(account: Account, scopes: &str, tenants: &[&str], allowed_ips: &[&str
         credential_id: key.id.0.clone(),
         key: Some(Arc::new(key)),
         session: None,
+        foreign: None,
         expires_at: None,
     }))
 }

@@ -1,8 +1,8 @@
 //! Says to the upstream who is calling. The only writer of identity headers, and the only maker of [`Authorized`].
 //!
-//! In this order: hop-by-hop headers go (what `Connection` names could otherwise remove what is set below), every
-//! spelling of an identity header goes, the credential goes, the forwarding headers are rebuilt, and only then the
-//! identity is set.
+//! In this order: false framing and hop-by-hop headers go (what `Connection` names could otherwise remove what is set
+//! below), every spelling of an identity header goes, the credential goes, the forwarding headers are rebuilt, and only
+//! then the identity is set.
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ pub fn apply(
     body: Body,
 ) -> Authorized {
     let mut out = std::mem::take(&mut exchange.headers);
-    headers::remove_hop_by_hop(&mut out);
     headers::remove_false_framing(&mut out);
+    headers::remove_hop_by_hop(&mut out);
     strip_identity(api, &mut out);
     strip_credentials(api, route, used, &mut out);
     let host = out.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();

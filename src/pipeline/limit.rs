@@ -64,7 +64,7 @@ impl Limits<'_> {
                 route: self.route,
                 client_ip: exchange.client,
                 headers: &exchange.headers,
-                account: principal.map(|principal| principal.account.id.as_str()),
+                account: principal.map(Principal::counted_as),
                 key: principal.and_then(|principal| principal.key.as_ref()).map(|key| key.id.as_str()),
                 tenant: exchange.notes.tenant.as_deref(),
             };

@@ -41,7 +41,7 @@ use crate::pipeline::routing::Found;
 use crate::rejection::{Denial, Failure, Rejection};
 
 pub use account::Books;
-pub use authenticate::Authenticator;
+pub use authenticate::{Authenticator, ClaimNames, ColdLimit, ForeignIssuer};
 pub use exchange::Arrival;
 pub use explain::{Explanation, Question};
 pub use forward::Upstream;
@@ -101,7 +101,7 @@ impl Pipeline {
         let limits =
             Limits { limiter: &self.limiter, quotas: limits, realm: &service.api.facts.realm, route: &route.name, spending };
         limits.before_identity(exchange, ledger)?;
-        let (credential, caller) = Self::identify(service, route, exchange).or_else(|rejection| {
+        let (credential, caller) = Self::identify(service, route, exchange, spending).or_else(|rejection| {
             limits.without_identity(exchange, ledger)?;
             Err(rejection)
         })?;
@@ -116,10 +116,11 @@ impl Pipeline {
         service: &Service,
         route: &Route,
         exchange: &mut Exchange,
+        spending: Spending,
     ) -> Result<(Option<Credential>, crate::identity::Caller), Rejection> {
         let credential = credential::extract(&service.api, route, exchange)?;
         panic_point!("authenticate");
-        let caller = service.authenticator.verify(&service.api, credential.as_ref(), exchange)?;
+        let caller = service.authenticator.verify(&service.api, credential.as_ref(), exchange, spending)?;
         Ok((credential, caller))
     }
 

@@ -65,7 +65,12 @@ pub fn mark_as_ours(api: &Api, headers: &mut HeaderMap) {
 fn retry_after(rejection: &Rejection) -> Option<u64> {
     match rejection {
         Rejection::Denied(denial) => denial.retry_after().map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
-        Rejection::Failed(Failure::StoreUnavailable { .. } | Failure::HashingBusy) => Some(1),
+        Rejection::Failed(
+            Failure::StoreUnavailable { .. }
+            | Failure::HashingBusy
+            | Failure::KeysUnavailable { .. }
+            | Failure::KeysPending { .. },
+        ) => Some(1),
         Rejection::Failed(
             Failure::UpstreamUnreachable { .. }
             | Failure::UpstreamConnectTimeout { .. }

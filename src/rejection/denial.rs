@@ -1,5 +1,6 @@
 //! Every reason for which a caller is refused.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ reasons! {
         Authenticate TokenIssuer "token_issuer" CredentialRefused "the token is from another issuer";
         Authenticate TokenAudience "token_audience" CredentialRefused "the token is for another audience";
         Authenticate TokenType { found: String } "token_type" CredentialRefused "a token of type {found:?} is no access token";
-        Authenticate TokenClaim { claim: &'static str } "token_claim" CredentialRefused "the claim {claim} is missing or malformed";
+        Authenticate TokenClaim { claim: Cow<'static, str> } "token_claim" CredentialRefused "the claim {claim} is missing or malformed";
         Authenticate EnvironmentForeign { found: String } "environment_foreign" CredentialRefused "the credential is for the environment {found:?}";
         Authenticate SessionEnded { session: SessionId } "session_ended" CredentialRefused "the session {session} has ended";
         Authenticate KeyMalformed { what: &'static str } "key_malformed" CredentialRefused "the key is malformed: {what}";
@@ -54,10 +55,11 @@ reasons! {
         Authorize ScopeMissing { scope: String } "scope_missing" NotPermitted "the caller lacks {scope}";
         Authorize RoleMissing { role: String } "role_missing" NotPermitted "the caller's role is below {role}";
         Authorize TenantForeign { tenant: String } "tenant_foreign" NotPermitted "the caller has no part in the tenant {tenant:?}";
-        Authorize KeyTenantBound { key: KeyId } "key_tenant_bound" NotPermitted "the key {key} is good inside its tenants only, and the path names none";
+        Authorize TenantBound { credential: Arc<str> } "tenant_bound" NotPermitted "the credential {credential} is good inside its tenants only, and the path names none";
         Authorize KeyAddress { key: KeyId, address: std::net::IpAddr } "key_address" AddressRefused "the key {key} may not be used from {address}";
         Authorize KeyOnUnmapped { kind: CredentialKind } "key_on_unmapped" NotPermitted "the contract lists no such route, and a credential of kind {kind} passes on listed routes only";
         Limit OverLimit { limit: Arc<str>, quota: Arc<str>, retry_after: Duration } "over_limit" OverLimit "the limit {limit} of {quota} is used up; free again in {retry_after:?}";
+        Issuer AccountForeign { issuer: Arc<str> } "account_foreign" NotPermitted "the subjects of {issuer} have no account here";
         Issuer MediaTypeUnsupported "media_type_unsupported" UnsupportedMediaType "the body is not sent as application/json";
         Issuer BodyNotJson { what: String } "body_not_json" BadRequest "the body is no JSON object: {what}";
         Issuer FieldInvalid { field: String, reason: String } "field_invalid" BadRequest "{field}: {reason}";

@@ -5,33 +5,26 @@ use std::fmt;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::error::{KeyRejected, Unspecified};
-use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::config::SigningAlgorithm;
+use crate::config::{JwsAlgorithm, SigningAlgorithm};
 use crate::identity::Secret;
 use crate::random;
-use crate::rejection::{Denial, Failure};
-use crate::token::MAX_TOKEN_BYTES;
+use crate::rejection::Failure;
+use crate::token::verifying::{KeyName, secret_id};
+use crate::token::{MAX_TOKEN_BYTES, VerifyingKey};
 
 /// Signs tokens. `Debug` shows algorithm and id only.
 pub struct SigningKey {
+    algorithm: SigningAlgorithm,
     signing: EncodingKey,
     verifying: VerifyingKey,
-}
-
-/// Verifies tokens of one [`SigningKey`].
-#[derive(Clone)]
-pub struct VerifyingKey {
-    pub(super) algorithm: SigningAlgorithm,
-    pub(super) kid: String,
-    pub(super) key: DecodingKey,
 }
 
 impl SigningKey {
@@ -64,18 +57,18 @@ impl SigningKey {
     pub fn load(algorithm: SigningAlgorithm, secret: &Secret) -> Result<Self, String> {
         install_crypto();
         let text = secret.expose();
-        let (signing, name, key) = match algorithm {
-            SigningAlgorithm::Hs256 => hs256(text)?,
+        let (signing, verifying) = match algorithm {
+            SigningAlgorithm::Hs256 => hs256(secret_of_text(secret))?,
             SigningAlgorithm::Rs256 => rs256(text)?,
             SigningAlgorithm::Es256 => es256(text)?,
             SigningAlgorithm::EdDsa => eddsa(text)?,
         };
-        Ok(Self { signing, verifying: VerifyingKey { algorithm, kid: kid(&name), key } })
+        Ok(Self { algorithm, signing, verifying })
     }
 
     /// 16 hexadecimal digits that name the key and tell nothing of it.
     pub fn kid(&self) -> &str {
-        &self.verifying.kid
+        self.verifying.kid()
     }
 
     pub fn verifying_key(&self) -> VerifyingKey {
@@ -93,11 +86,11 @@ impl SigningKey {
             return Err(internal(format!("the token's header may hold a text `typ` and nothing else, found `{name}`")));
         }
         let mut full = Map::new();
-        full.insert("alg".to_owned(), self.verifying.algorithm.as_str().into());
+        full.insert("alg".to_owned(), self.algorithm.as_str().into());
         full.extend(header.iter().map(|(name, value)| (name.clone(), value.clone())));
         full.insert("kid".to_owned(), self.kid().into());
         let message = format!("{}.{}", encoded(&full)?, encoded(claims)?);
-        let signature = crypto::sign(message.as_bytes(), &self.signing, jose(self.verifying.algorithm))
+        let signature = crypto::sign(message.as_bytes(), &self.signing, jose(self.algorithm))
             .map_err(|error| internal(format!("signing a token: {error}")))?;
         let token = format!("{message}.{signature}");
         if token.len() > MAX_TOKEN_BYTES {
@@ -110,39 +103,19 @@ impl SigningKey {
     }
 }
 
-impl VerifyingKey {
-    /// Whether `signature` is this key's over `message`, with this key's algorithm and no other.
-    pub(super) fn verify(&self, message: &str, signature: &str) -> Result<(), Denial> {
-        match crypto::verify(signature, message.as_bytes(), &self.key, jose(self.algorithm)) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Denial::TokenSignature),
-            Err(_) => Err(Denial::TokenMalformed { what: "the signature is no base64url" }),
-        }
-    }
-}
-
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({} {})", self.verifying.algorithm.as_str(), self.verifying.kid)
+        write!(f, "SigningKey({} {})", self.algorithm.as_str(), self.kid())
     }
 }
 
-impl fmt::Debug for VerifyingKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VerifyingKey({} {})", self.algorithm.as_str(), self.kid)
-    }
-}
+/// Both halves of a key.
+type Halves = (EncodingKey, VerifyingKey);
 
-/// Both halves of a key, and between them the public bytes that its id is made of.
-type Halves = (EncodingKey, Vec<u8>, DecodingKey);
-
-fn hs256(text: &str) -> Result<Halves, String> {
-    let secret = text.strip_suffix('\n').map_or(text, |rest| rest.strip_suffix('\r').unwrap_or(rest)).as_bytes();
-    if secret.len() < MIN_SECRET_BYTES {
-        return Err(format!("the secret has {} bytes; HS256 needs at least {MIN_SECRET_BYTES}", secret.len()));
-    }
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"gateward token key id");
-    Ok((EncodingKey::from_secret(secret), tag.as_ref().to_vec(), DecodingKey::from_secret(secret)))
+fn hs256(secret: &[u8]) -> Result<Halves, String> {
+    let name = KeyName::Kid(kid(&secret_id(secret)));
+    let verifying = VerifyingKey::secret(name, &[JwsAlgorithm::Hs256], secret)?;
+    Ok((EncodingKey::from_secret(secret), verifying))
 }
 
 fn rs256(text: &str) -> Result<Halves, String> {
@@ -152,23 +125,31 @@ fn rs256(text: &str) -> Result<Halves, String> {
         return Err(format!("the RSA key has {} bits; RS256 needs at least 2048", pair.public_modulus_len() * 8));
     }
     let signing = EncodingKey::from_rsa_pem(text.as_bytes()).map_err(|error| format!("no RSA key in PEM ({error})"))?;
-    let public = pair.public_key().as_ref();
-    Ok((signing, public.to_vec(), DecodingKey::from_rsa_der(public)))
+    Ok((signing, public(JwsAlgorithm::Rs256, pair.public_key().as_ref())?))
 }
 
 fn es256(text: &str) -> Result<Halves, String> {
     let der = pkcs8(text)?;
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der)
         .map_err(|error| format!("no key on the curve P-256 in PKCS#8 form ({error})"))?;
-    let public = pair.public_key().as_ref();
-    Ok((EncodingKey::from_ec_der(&der), public.to_vec(), DecodingKey::from_ec_der(public)))
+    Ok((EncodingKey::from_ec_der(&der), public(JwsAlgorithm::Es256, pair.public_key().as_ref())?))
 }
 
 fn eddsa(text: &str) -> Result<Halves, String> {
     let der = pkcs8(text)?;
     let pair = Ed25519KeyPair::from_pkcs8(&der).map_err(|error| format!("no Ed25519 key in PKCS#8 form ({error})"))?;
-    let public = pair.public_key().as_ref();
-    Ok((EncodingKey::from_ed_der(&der), public.to_vec(), DecodingKey::from_ed_der(public)))
+    Ok((EncodingKey::from_ed_der(&der), public(JwsAlgorithm::EdDsa, pair.public_key().as_ref())?))
+}
+
+/// The key that its own public bytes name.
+fn public(algorithm: JwsAlgorithm, encoded: &[u8]) -> Result<VerifyingKey, String> {
+    VerifyingKey::public(KeyName::Kid(kid(encoded)), &[algorithm], encoded)
+}
+
+/// The text as it stands, byte for byte, without one line end at its end.
+pub(super) fn secret_of_text(secret: &Secret) -> &[u8] {
+    let text = secret.expose();
+    text.strip_suffix('\n').map_or(text, |rest| rest.strip_suffix('\r').unwrap_or(rest)).as_bytes()
 }
 
 /// The DER inside a PEM text with exactly one `PRIVATE KEY` (RFC 7468, section 10).
@@ -233,7 +214,7 @@ fn jose(algorithm: SigningAlgorithm) -> Algorithm {
 }
 
 /// `jsonwebtoken` panics at the first token when it cannot tell which library to use; a key is needed before any token.
-pub(super) fn install_crypto() {
+fn install_crypto() {
     // An error says that it is installed already.
     let _ = crypto::aws_lc::DEFAULT_PROVIDER.install_default();
 }
@@ -242,7 +223,6 @@ fn internal(detail: String) -> Failure {
     Failure::Internal { detail }
 }
 
-const MIN_SECRET_BYTES: usize = 32;
 const MIN_RSA_BYTES: usize = 256;
 
 #[cfg(test)]
@@ -279,9 +259,9 @@ mod tests {
             let other = SigningKey::load(algorithm, &SigningKey::generate(algorithm)).unwrap();
             let token = key.sign(&object(&json!({ "typ": "JWT" })), &object(&json!({ "sub": "1" }))).unwrap();
             let (message, signature) = token.rsplit_once('.').unwrap();
-            key.verifying_key().verify(message, signature).unwrap();
+            key.verifying_key().verify(algorithm.as_str(), message.as_bytes(), signature).unwrap();
             for (key, message) in [(&other, message.to_owned()), (&key, format!("{message}x"))] {
-                let denial = key.verifying_key().verify(&message, signature).unwrap_err();
+                let denial = key.verifying_key().verify(algorithm.as_str(), message.as_bytes(), signature).unwrap_err();
                 assert_eq!(denial.code(), "token_signature", "{algorithm:?}");
             }
         }

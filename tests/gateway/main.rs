@@ -20,6 +20,8 @@ mod header_vectors;
 mod headers;
 mod heads;
 mod hostile_names;
+mod issuer_keys;
+mod issuers;
 mod issuing;
 mod keys;
 mod kill_nine;

@@ -15,7 +15,7 @@ use crate::cli::opened::{Opened, with_store};
 use crate::cli::output::{self, Form};
 use crate::cli::token::InspectOptions;
 use crate::cli::token::judge::Judge;
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::contract::Api;
 use crate::identity::{ApiKey, CredentialKind, Secret};
 use crate::store::{KeyRow, Page};
@@ -76,8 +76,8 @@ fn read(argument: Option<String>) -> anyhow::Result<Secret> {
 async fn look(opened: &Opened, credential: &Secret) -> anyhow::Result<Findings> {
     let text = credential.expose();
     let mut judges = Vec::new();
-    for api in &opened.ready.apis {
-        judges.push(Judge::new(api, &opened.store).await?);
+    for (section, api) in opened.ready.config.apis.iter().zip(&opened.ready.apis) {
+        judges.push(Judge::new(&opened.ready, section, api, &opened.store).await?);
     }
     let (subject, belongs_to) = match take_apart(text) {
         Some((header, claims)) => {
@@ -91,7 +91,7 @@ async fn look(opened: &Opened, credential: &Secret) -> anyhow::Result<Findings> 
     };
     let verdict = |judge: &Judge<'_>| Verdict {
         api: judge.api.facts.name.to_string(),
-        outcome: match judge.accept(text, opened.now) {
+        outcome: match judge.accept(text, clock::now()) {
             Ok(principal) => Ok(format!("account {} ({})", principal.account.id, principal.account.username)),
             Err(rejection) => Err((rejection.code(), rejection.to_string())),
         },

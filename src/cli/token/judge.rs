@@ -1,9 +1,16 @@
 //! Whether one API would accept a credential now: asks the very code that judges requests.
 
-use crate::app::signing::{key_format, signing_key, verifier};
-use crate::clock::Timestamp;
+use std::sync::Arc;
+
+use crate::app::build;
+use crate::app::load::Ready;
+use crate::app::signing::signing_key;
+use crate::cli::output;
+use crate::clock::Now;
+use crate::config;
 use crate::contract::Api;
 use crate::identity::{Principal, Secret};
+use crate::limiter::{Limiter, Memory};
 use crate::pipeline::Authenticator;
 use crate::rejection::{Denial, Rejection};
 use crate::store::Store;
@@ -16,9 +23,16 @@ pub struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub async fn new(api: &'a Api, store: &Store) -> anyhow::Result<Self> {
+    /// Judges for the API of a section. Keys of other issuers are fetched: this process has not asked for them before.
+    pub async fn new(ready: &Ready, section: &config::Api, api: &'a Api, store: &Store) -> anyhow::Result<Self> {
         let signing = signing_key(api, store).await?;
-        let authenticator = Authenticator { tokens: verifier(api, &signing), keys: key_format(api), store: store.clone() };
+        let limiter = Arc::new(Limiter::Memory(Memory::new(Memory::DEFAULT_CAPACITY)));
+        let authenticator = build::authenticator(ready, section, api, &signing, store, &limiter)?;
+        for issuer in &authenticator.issuers {
+            if let Err(why) = issuer.keys.refresh_now().await {
+                output::note(&format!("the keys of {} cannot be fetched: {why}", issuer.label));
+            }
+        }
         Ok(Self { api, signing, authenticator })
     }
 
@@ -26,7 +40,7 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// The reason for which the API refuses it.
-    pub fn accept(&self, text: &str, now: Timestamp) -> Result<Principal, Rejection> {
+    pub fn accept(&self, text: &str, now: Now) -> Result<Arc<Principal>, Rejection> {
         let what = "it begins like no credential of the API";
         let kind = self.api.kind_of(text).ok_or(Denial::CredentialMalformed { what })?;
         self.authenticator.judge(self.api, kind, &Secret::new(text), now)

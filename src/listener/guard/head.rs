@@ -314,6 +314,7 @@ mod tests {
         }
     }
 
+    /// B4: never the first of two.
     #[test]
     fn a_host_is_said_once() {
         let refused = "host_missing: the request names no host, or more than one";
@@ -333,6 +334,7 @@ mod tests {
         }
     }
 
+    /// B14: no buffer of hyper's is what ends a large head.
     #[test]
     fn limits_are_the_last_that_fits() {
         let target = |length: usize| said(&format!("GET /{} HTTP/1.0\r\n\r\n", "a".repeat(length - 1)));

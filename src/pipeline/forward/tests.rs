@@ -421,7 +421,7 @@ async fn served(adjust: impl FnOnce(&mut Relay)) -> Served {
     let config = config::Listener {
         name: Located { value: "test".to_owned(), place: Place::default() },
         address: "127.0.0.1:0".parse().unwrap(),
-        trusted_proxies: Vec::new(),
+        trusted_proxies: config::TrustedProxies::default(),
         default_api: None,
         limits: ListenerLimits::default(),
         timeouts: ListenerTimeouts::default(),

@@ -2,6 +2,8 @@
 
 mod client;
 mod gateway;
+mod piped;
+mod provider;
 mod script;
 pub mod strict;
 mod talk;
@@ -10,6 +12,8 @@ mod vectors;
 
 pub use client::{Answer, Client};
 pub use gateway::Gateway;
+pub use piped::Piped;
+pub use provider::{Provider, Telling};
 pub use script::{Played, Script};
 pub use strict::{Framing, Message};
 pub use talk::{Talk, client_of, in_parallel, index_of};

@@ -211,7 +211,9 @@ fn the_strict_reader_takes_nothing_that_can_be_read_in_two_ways() {
     assert_eq!(framed(get("content-length: 2\r\n") + "abc"), Some((Framing::Length(2), b"ab".to_vec(), 48)));
     let chunked = "transfer-encoding: chunked\r\n";
     assert_eq!(framed(get(chunked) + "1\r\na\r\n0\r\n\r\n"), Some((Framing::Chunked, b"a".to_vec(), 66)));
-    for unfinished in [get("")[..26].to_owned(), get("content-length: 2\r\n") + "a", get(chunked) + "1\r\na\r\n0\r\n"] {
+    for unfinished in
+        [get("").replace("\r\n\r\n", "\r\n\r"), get("content-length: 2\r\n") + "a", get(chunked) + "1\r\na\r\n0\r\n"]
+    {
         assert_eq!(framed(unfinished.clone()), None, "{unfinished:?}");
     }
     for wrong in [

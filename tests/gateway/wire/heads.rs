@@ -82,24 +82,6 @@ const REFUSED: &[&str] = &[
     "GET /in#a HTTP/1.1|Host: a",
 ];
 
-/// What hyper takes. The raw-head guard empties this list.
-const UNTIL_THE_GUARD: &[&str] = &[
-    "POST /in HTTP/1.1|Host: a|Content-Length: 5|Transfer-Encoding: chunked",
-    "POST /in HTTP/1.1|Host: a|Transfer-Encoding: chunked|Content-Length: 5",
-    "GET /in HTTP/1.1|Host: a|Transfer-Encoding: chunked|Content-Length: 0",
-    "POST /in HTTP/1.1|Host: a|Transfer-Encoding: identity|Transfer-Encoding: chunked",
-    "POST /in HTTP/1.1|Host: a|Transfer-Encoding: chunked|Transfer-Encoding: chunked",
-    "POST /in HTTP/1.1|Host: a|Transfer-Encoding: gzip, chunked",
-    "POST /in HTTP/1.1|Host: a|Transfer-Encoding: ,chunked",
-    "GET /in HTTP/1.1|Host: a|X-A: a\nX-B: b",
-    "GET /in HTTP/1.1\nHost: a",
-    "GET /in HTTP/1.1|Host: a\n",
-    "GET /in HTTP/1.1|Host: a|Host: a",
-    "GET /in HTTP/1.1|Host: a|Host: b",
-    "GET in HTTP/1.1|Host: a",
-    "GET /in#a HTTP/1.1|Host: a",
-];
-
 /// C1 C2 C3 C4 C7 C8: what can be read in two ways is refused with 400, no byte of it is forwarded, and neither is what
 /// follows it on the connection.
 #[test]
@@ -113,8 +95,7 @@ fn a_head_with_two_readings_is_refused_and_nothing_of_it_is_forwarded() {
     for cut in [Said::at_once, Said::in_pieces] {
         let all: Vec<Said> = REFUSED.iter().map(|head| cut(&bytes(head))).collect();
         for (head, outcome) in REFUSED.iter().zip(send_all(&gateway, &upstream, &all)) {
-            let refused = outcome == Outcome { statuses: vec![400], ..Outcome::default() };
-            if refused == UNTIL_THE_GUARD.contains(head) {
+            if outcome != (Outcome { statuses: vec![400], ..Outcome::default() }) {
                 let targets: Vec<&str> = outcome.forwarded.iter().map(|request| request.start.as_str()).collect();
                 wrong.push(format!("{head:?}: {:?} {targets:?} {:?}", outcome.statuses, outcome.cut));
             }

@@ -1,0 +1,255 @@
+//! Who does the credential stand for? Verifies it against keys and the directory; never reads a header, and never waits:
+//! everything it needs is in memory.
+//!
+//! A token whose signature was verified is remembered whole. What is remembered is what the token says and whose keys said
+//! so: its times, those keys, the account and the session are looked at again each time, and what it may do is decided
+//! elsewhere, for each request.
+
+mod cold;
+mod foreign;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::clock::{Now, Timestamp};
+use crate::contract::Api;
+use crate::identity::{Account, Caller, CredentialKind, Principal, Secret, SessionId};
+use crate::limiter::Spending;
+use crate::pipeline::credential::Credential;
+use crate::pipeline::exchange::Exchange;
+use crate::rejection::{Denial, Failure, Rejection, Stage};
+use crate::store::Store;
+use crate::token::{Claims, KeyFormat, VerifiedCache, Verifier, issuer_of};
+
+pub use cold::ColdLimit;
+pub use foreign::{ClaimNames, ForeignIssuer};
+
+/// What one API accepts.
+pub struct Authenticator {
+    /// The API's own tokens.
+    pub tokens: Verifier,
+    /// Those of others.
+    pub issuers: Vec<ForeignIssuer>,
+    pub keys: KeyFormat,
+    pub store: Store,
+    pub verified: Arc<VerifiedCache<Arc<Verified>>>,
+    /// How many tokens one client may have verified.
+    pub cold: ColdLimit,
+}
+
+/// A token whose signature was verified.
+pub struct Verified {
+    claims: Claims,
+    signer: Signer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signer {
+    /// We did; our key stays the same while the process runs.
+    Own,
+    /// The issuer at this place of the list, with the keys of this generation.
+    Foreign { issuer: usize, generation: u64 },
+}
+
+impl Authenticator {
+    /// Verifies the credential that was found, if any.
+    ///
+    /// # Errors
+    /// The denials of stage `authenticate`, [`Denial::OverLimit`], and [`Failure::KeysUnavailable`].
+    pub fn verify(
+        &self,
+        api: &Api,
+        credential: Option<&Credential>,
+        exchange: &mut Exchange,
+        spending: Spending,
+    ) -> Result<Caller, Rejection> {
+        let Some(credential) = credential else { return Ok(Caller::Anonymous) };
+        let (client, now) = (exchange.client, exchange.now);
+        let admit = || self.cold.spend(client, now.tick, spending);
+        let principal = self.principal(api, credential.kind, &credential.text, now, admit)?;
+        exchange.notes.principal = Some(principal.clone());
+        exchange.note(Stage::Authenticate, || describe(&principal));
+        Ok(Caller::Known(principal))
+    }
+
+    /// Who a credential stands for now.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn judge(&self, api: &Api, kind: CredentialKind, text: &Secret, now: Now) -> Result<Arc<Principal>, Rejection> {
+        self.principal(api, kind, text, now, || Ok(()))
+    }
+
+    fn principal(
+        &self,
+        api: &Api,
+        kind: CredentialKind,
+        text: &Secret,
+        now: Now,
+        admit: impl FnOnce() -> Result<(), Denial>,
+    ) -> Result<Arc<Principal>, Rejection> {
+        match kind {
+            CredentialKind::Jwt => self.token(api, text.expose(), now, admit),
+            CredentialKind::ApiKey => Ok(Arc::new(self.verify_key(api, text.expose(), now.wall)?)),
+        }
+    }
+
+    fn token(
+        &self,
+        api: &Api,
+        token: &str,
+        now: Now,
+        admit: impl FnOnce() -> Result<(), Denial>,
+    ) -> Result<Arc<Principal>, Rejection> {
+        let verified = match self.verified.get(token).filter(|verified| self.is_current(verified, now)) {
+            Some(verified) => verified,
+            None => {
+                admit()?;
+                let verified = Arc::new(self.verify_token(api, token, now)?);
+                self.verified.put(token, verified.clone());
+                verified
+            }
+        };
+        match verified.signer {
+            Signer::Own => Ok(Arc::new(self.own_principal(api, &verified.claims)?)),
+            Signer::Foreign { issuer, .. } => {
+                let issuer = self.issuers.get(issuer).ok_or(Denial::TokenIssuer)?;
+                Ok(issuer.principal(api, &verified.claims, |subject| self.active_account(api, subject))?)
+            }
+        }
+    }
+
+    /// Whether a token that was verified before would be so again: its time has come and is not over, and its signer's keys
+    /// are the same.
+    fn is_current(&self, verified: &Verified, now: Now) -> bool {
+        let (leeway, keys) = match verified.signer {
+            Signer::Own => (Duration::ZERO, true),
+            Signer::Foreign { issuer, generation } => match self.issuers.get(issuer) {
+                Some(issuer) => (issuer.profile.leeway, issuer.generation(now.wall) == Some(generation)),
+                None => (Duration::ZERO, false),
+            },
+        };
+        keys && verified.claims.not_before <= now.wall.plus(leeway) && now.wall < verified.claims.expires_at.plus(leeway)
+    }
+
+    /// The signature and the claims. Whose keys are tried is told by the `iss` that the token claims: it is compared again
+    /// once the signature holds.
+    fn verify_token(&self, api: &Api, token: &str, now: Now) -> Result<Verified, Rejection> {
+        let own = || Ok(Verified { claims: self.tokens.verify(token, now.wall)?, signer: Signer::Own });
+        if self.issuers.is_empty() {
+            return own();
+        }
+        let claimed = issuer_of(token);
+        if claimed.as_deref() == Some(&*api.facts.public_url) {
+            return own();
+        }
+        let named = |issuer: &ForeignIssuer| issuer.profile.issuer.is_some() && issuer.profile.issuer == claimed;
+        let unnamed = |issuer: &ForeignIssuer| issuer.profile.issuer.is_none();
+        let mut last = None;
+        let has_named = self.issuers.iter().any(named);
+        for (index, issuer) in self.issuers.iter().enumerate() {
+            // Those that no `iss` tells apart have a secret of their own: it tells.
+            if !(if has_named { named(issuer) } else { unnamed(issuer) }) {
+                continue;
+            }
+            match issuer.verify(token, now) {
+                Ok((claims, generation)) => {
+                    return Ok(Verified { claims, signer: Signer::Foreign { issuer: index, generation } });
+                }
+                Err(rejection) => last = Some(rejection),
+            }
+        }
+        last.map_or_else(own, Err)
+    }
+
+    /// The account of a token of our own, as it is now.
+    fn own_principal(&self, api: &Api, claims: &Claims) -> Result<Principal, Denial> {
+        let missing = |claim: &'static str| Denial::TokenClaim { claim: claim.into() };
+        let environment = claims.all.get("env").and_then(Value::as_str).ok_or_else(|| missing("env"))?;
+        if environment != &*api.facts.environment {
+            return Err(Denial::EnvironmentForeign { found: environment.to_owned() });
+        }
+        let session = SessionId::new(claims.session.as_deref().ok_or_else(|| missing("sid"))?);
+        let account = self.active_account(api, &claims.subject)?;
+        let directory = self.store.directory();
+        // The epoch is the moment from which the account's sessions count: a password change or a disabled account moves
+        // it, and with it every earlier token dies, to the millisecond and on every node.
+        let epoch = claims.all.get("epoch").and_then(Value::as_u64).ok_or_else(|| missing("epoch"))?;
+        if epoch != account.sessions_valid_from.0 || directory.session_ended(&api.facts.realm, session.as_str()) {
+            return Err(Denial::SessionEnded { session });
+        }
+        Ok(Principal {
+            account,
+            kind: CredentialKind::Jwt,
+            key: None,
+            session: Some(session),
+            foreign: None,
+            credential_id: claims.id.as_deref().ok_or_else(|| missing("jti"))?.into(),
+            expires_at: Some(claims.expires_at),
+        })
+    }
+
+    fn verify_key(&self, api: &Api, text: &str, now: Timestamp) -> Result<Principal, Rejection> {
+        if let Some(found) = api.tokens.key_prefix.foreign_environment(text) {
+            return Err(Denial::EnvironmentForeign { found: found.to_owned() }.into());
+        }
+        let id = api.ids.api_key.with(self.keys.parse(text)?);
+        let directory = self.store.directory();
+        let Some(key) = directory.key(&api.facts.realm, &id) else { return Err(self.unknown_key(now)) };
+        if !key.digest.matches(text) {
+            return Err(Denial::KeyUnknown.into());
+        }
+        if key.revoked_at.is_some() {
+            return Err(Denial::KeyRevoked { key: key.id.clone() }.into());
+        }
+        if key.expires_at.is_some_and(|at| at <= now) {
+            return Err(Denial::KeyExpired { key: key.id.clone() }.into());
+        }
+        if key.environment != api.facts.environment {
+            return Err(Denial::EnvironmentForeign { found: key.environment.to_string() }.into());
+        }
+        let account = self.active_account(api, key.owner.as_str())?;
+        Ok(Principal {
+            account,
+            kind: CredentialKind::ApiKey,
+            session: None,
+            foreign: None,
+            credential_id: key.id.0.clone(),
+            expires_at: key.expires_at,
+            key: Some(key),
+        })
+    }
+
+    /// While the store cannot be read, a key that another process made may be good and not known here: that is our
+    /// failure, and no word about the key.
+    fn unknown_key(&self, now: Timestamp) -> Rejection {
+        let known_until = self.store.directory().followed_at();
+        match known_until.plus(FRESH) < now {
+            true => Failure::StoreUnavailable { detail: format!("nothing was heard of new keys since {known_until}") }.into(),
+            false => Denial::KeyUnknown.into(),
+        }
+    }
+
+    fn active_account(&self, api: &Api, id: &str) -> Result<Arc<Account>, Denial> {
+        let id = crate::identity::AccountId::new(id);
+        match self.store.directory().account(&api.facts.realm, &id) {
+            None => Err(Denial::AccountGone { account: id.to_string() }),
+            Some(account) if !account.is_active() => Err(Denial::AccountDisabled { account: id }),
+            Some(account) => Ok(account),
+        }
+    }
+}
+
+/// How old the directory may be for an unknown key to be called unknown. It is brought up to date twice a second.
+const FRESH: Duration = Duration::from_secs(5);
+
+fn describe(principal: &Principal) -> String {
+    let until = principal.expires_at.map_or_else(|| "without expiry".to_owned(), |at| format!("valid until {at}"));
+    let issuer = principal.foreign.as_ref().map_or_else(String::new, |foreign| format!(" of issuer {}", foreign.issuer));
+    format!(
+        "{} {}{issuer} of account {} ({}), {until}",
+        principal.kind, principal.credential_id, principal.account.id, principal.account.username
+    )
+}
