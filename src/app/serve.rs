@@ -281,12 +281,18 @@ fn key_sources(pipeline: &Pipeline) -> Arc<[Arc<KeySource>]> {
     pipeline.services.iter().flat_map(|service| &service.authenticator.issuers).map(|issuer| issuer.keys.clone()).collect()
 }
 
-/// Not ready while the keys of an issuer are not known: its tokens are answered 503.
+/// Not ready until the keys of every issuer were known once: a new process that cannot reach an issuer must not take the place
+/// of one that could. Later an issuer that is away is an event for its tokens alone, and no reason to take the others' away.
 async fn watch_keys(sources: Arc<[Arc<KeySource>]>, health: Health, mut stop: watch::Receiver<bool>) {
+    let mut waited_for: Vec<Arc<KeySource>> = sources.to_vec();
     while !*stop.borrow() {
         let now = clock::now().wall;
-        let missing = sources.iter().find_map(|source| source.current(now).err().map(|none| none.detail));
+        waited_for.retain(|source| source.current(now).is_err());
+        let missing = waited_for.iter().find_map(|source| source.current(now).err().map(|none| none.detail));
         health.set("issuers", missing.map_or(Ok(()), Err));
+        if waited_for.is_empty() {
+            return;
+        }
         let _ = tokio::time::timeout(KEYS_CHECK, stop.wait_for(|stop| *stop)).await;
     }
 }

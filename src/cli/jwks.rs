@@ -75,7 +75,9 @@ fn offline(ready: &Ready) -> anyhow::Result<Vec<Value>> {
     for api in &ready.config.apis {
         for issuer in foreign_issuers(api)? {
             // What went wrong stands in the status.
-            let _ = control.block_on(issuer.keys.refresh_now());
+            if issuer.keys.is_remote() {
+                let _ = control.block_on(issuer.keys.refresh_now());
+            }
             out.push(serde_json::to_value(issuer.keys.status(clock::now()))?);
         }
     }
@@ -97,7 +99,10 @@ fn issuer_text(status: &Value) -> String {
     let mut line = |name: &str, what: &str| {
         let _ = writeln!(out, "  {name:<9} {what}");
     };
-    line("from", text("url").unwrap_or("the config"));
+    line(
+        "from",
+        text("url").unwrap_or(if text("last_error").is_some() { "what the issuer says of itself" } else { "the config" }),
+    );
     if let Some(at) = text("fetched_at") {
         let next = text("next_refresh").map_or_else(String::new, |next| format!(", next {next}"));
         line("fetched", &format!("{at}{next}"));

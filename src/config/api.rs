@@ -130,6 +130,7 @@ impl Api {
         self.tokens.check(report);
         self.identity.check(report);
         self.issuers.iter().for_each(|issuer| issuer.check(report));
+        self.check_issuers(report);
         self.routes.iter().for_each(|route| route.check(report));
         self.limits.iter().for_each(|limit| limit.check(report));
         for (at, route) in self.routes.iter().enumerate() {
@@ -142,6 +143,26 @@ impl Api {
                 let (name, line) = (&earlier.name.value, report.line(earlier.place));
                 let why = format!("`{}` takes requests that route `{name}` (line {line}) takes", route.path.value);
                 report.error_with_help(route.path.place, why, "give one of them another path, or methods of its own");
+            }
+        }
+    }
+}
+
+impl Api {
+    /// An issuer is found by its name: each has one of its own.
+    fn check_issuers(&self, report: &mut Report) {
+        let ours = self.public_url.as_deref().map(|url| url.trim_end_matches('/'));
+        for (at, issuer) in self.issuers.iter().enumerate() {
+            let Some(name) = &issuer.issuer else { continue };
+            if ours == Some(name.value.as_str()) {
+                let why =
+                    format!("`{}` is the API's own `public_url`, the `iss` of the tokens that the gateway signs", name.value);
+                report.error_with_help(name.place, why, "leave `issuer` out where a `secret_file` tells its tokens apart");
+            }
+            let named = |earlier: &&Issuer| earlier.issuer.as_ref().is_some_and(|earlier| earlier.value == name.value);
+            if let Some(earlier) = self.issuers.iter().take(at).find(named) {
+                let why = format!("the issuer `{}` is given twice (line {})", name.value, report.line(earlier.place));
+                report.error_with_help(name.place, why, "write its audiences and algorithms into one [[api.issuer]]");
             }
         }
     }

@@ -158,6 +158,7 @@ impl Issuer {
         self.check_source(report);
         self.check_identity(report);
         self.check_algorithms(report);
+        self.check_claims(report);
         let times = [("refresh_interval", self.refresh_interval), ("max_stale", self.max_stale)];
         refuse_zero(self.place, &times, report);
         if self.leeway > MAX_LEEWAY {
@@ -250,6 +251,20 @@ impl Issuer {
         if self.audience.is_empty() {
             let help = "expected what the issuer writes into `aud` for this API; without it tokens for others would be taken";
             report.error_with_help(self.place, "`audience` is missing", help);
+        }
+    }
+
+    /// What the account says is not read from the token.
+    fn check_claims(&self, report: &mut Report) {
+        if self.accounts == AccountSource::Claims {
+            return;
+        }
+        let claims = &self.claims;
+        for (key, claim) in [("roles", &claims.roles), ("username", &claims.username), ("email", &claims.email)] {
+            if let Some(claim) = claim {
+                let why = format!("`{key}` is read from the account where `accounts` is \"store\", not from a claim");
+                report.error_with_help(claim.place, why, format!("leave `{key}` out, or set `accounts = \"claims\"`"));
+            }
         }
     }
 

@@ -90,9 +90,16 @@ impl Vocabulary {
     /// The account as an upstream may see it: with the roles that this credential stands for, in the tenants that it is
     /// good for. An upstream that judges by role must not take a key that may read for the admin who owns it.
     pub fn shown(&self, principal: &Principal) -> Arc<Account> {
-        let Some(scopes) = principal.carried() else { return principal.account.clone() };
-        let carries = |role: &Arc<str>| self.roles.get(role).is_some_and(|rule| self.carry(scopes, rule));
-        let covered = |tenant: &str| principal.key.as_ref().is_none_or(|key| key.is_for(tenant));
+        let bound = principal.foreign.as_ref().and_then(|foreign| foreign.tenant.as_deref());
+        if principal.carried().is_none() && bound.is_none() {
+            return principal.account.clone();
+        }
+        let carries = |role: &Arc<str>| {
+            principal.carried().is_none_or(|scopes| self.roles.get(role).is_some_and(|rule| self.carry(scopes, rule)))
+        };
+        let covered = |tenant: &str| {
+            principal.key.as_ref().is_none_or(|key| key.is_for(tenant)) && bound.is_none_or(|bound| bound == tenant)
+        };
         let mut account = Account::clone(&principal.account);
         account.roles.retain(carries);
         account.tenants.retain(|membership| covered(&membership.tenant) && carries(&membership.role));

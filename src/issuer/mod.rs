@@ -85,9 +85,7 @@ impl Issuer {
         let caller = call.principal.as_ref().map(|principal| &*principal.account);
         let facts = Facts { account: caller, ..Facts::of(&self.api.facts) };
         let inputs = endpoint.fields.read(&call.body, &facts, call.now.wall)?;
-        if matches!(endpoint.operation, Operation::KeysCreate | Operation::Logout) {
-            check_record(&call)?;
-        }
+        check_ours(endpoint.operation, &call)?;
         let outcome = match endpoint.operation {
             Operation::Login => self.login(endpoint, &inputs, &call).await,
             Operation::Refresh => self.refresh(&inputs, &call).await,
@@ -207,11 +205,19 @@ fn action_of(operation: Operation) -> Option<AuditAction> {
     }
 }
 
-/// What belongs to an account needs one: the subject of another issuer's token may have none here.
-fn check_record(call: &Call) -> Result<(), Denial> {
-    match call.principal.as_deref().filter(|principal| !principal.has_record()).and_then(|principal| principal.foreign.as_ref()) {
-        Some(foreign) => Err(Denial::AccountForeign { issuer: foreign.issuer.clone() }),
-        None => Ok(()),
+/// A key belongs to an account, and the subject of another issuer's token may have none here. A session of another issuer's
+/// is not ours to end: a 204 would not be true.
+fn check_ours(operation: Operation, call: &Call) -> Result<(), Denial> {
+    let Some((principal, foreign)) =
+        call.principal.as_deref().and_then(|principal| Some((principal, principal.foreign.as_ref()?)))
+    else {
+        return Ok(());
+    };
+    let issuer = || foreign.issuer.clone();
+    match operation {
+        Operation::KeysCreate if !principal.has_record() => Err(Denial::AccountForeign { issuer: issuer() }),
+        Operation::Logout => Err(Denial::SessionForeign { issuer: issuer() }),
+        Operation::Login | Operation::Refresh | Operation::KeysCreate | Operation::KeysList | Operation::KeysRevoke => Ok(()),
     }
 }
 

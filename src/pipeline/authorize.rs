@@ -92,7 +92,11 @@ fn check_tenant(api: &Api, principal: &Principal, tenant: Option<&str>) -> Resul
     let key = principal.key.as_deref();
     let own = principal.foreign.as_ref().and_then(|foreign| foreign.tenant.as_deref());
     match (tenant, own) {
-        (Some(tenant), Some(own)) if tenant == own => Ok(()),
+        (Some(tenant), Some(own))
+            if tenant == own && (!principal.has_record() || api.vocabulary.is_member(&principal.account, tenant)) =>
+        {
+            Ok(())
+        }
         (Some(tenant), None)
             if api.vocabulary.is_member(&principal.account, tenant) && key.is_none_or(|key| key.is_for(tenant)) =>
         {

@@ -20,3 +20,21 @@ pub async fn contained<T>(stages: impl Future<Output = Result<T, Rejection>>) ->
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// N6: at any turn, also after it has waited.
+    #[tokio::test]
+    async fn a_stage_that_panics_has_failed() {
+        let stage = async {
+            tokio::task::yield_now().await;
+            assert_eq!(1, 2);
+            Ok(())
+        };
+        let rejection = contained(stage).await.unwrap_err();
+        assert_eq!(rejection.to_string(), "a defect of the gateway: a stage panicked");
+        assert_eq!(contained(async { Ok(1) }).await.unwrap(), 1);
+    }
+}

@@ -90,6 +90,7 @@ struct Judged<'p> {
     captures: Vec<(Arc<str>, String)>,
     credential: Option<Credential>,
     permit: Permit,
+    max_body: Option<u64>,
 }
 
 impl Pipeline {
@@ -107,11 +108,28 @@ impl Pipeline {
             Err(rejection)
         })?;
         let permit = authorize::decide(&service.api, route, &found.captures, caller.clone(), exchange)?;
-        rewrite::apply(&self.routing, &service.api, (found.api, found.route), route, &caller, exchange)?;
+        let other = rewrite::apply(&self.routing, &service.api, (found.api, found.route), route, &caller, &permit, exchange)?;
+        let other = other.and_then(|other| Some((service.api.routes.get(other)?, service.lanes.get(other)?)));
         if !spends_by_itself(route) {
             limits.with_identity(exchange, ledger)?;
         }
-        Ok(Judged { index: found.api, service, route, limits: limits.quotas, captures: found.captures, credential, permit })
+        if let Some((other, lane)) = other {
+            let limits = Limits { quotas: &lane.limits, route: &other.name, ..limits };
+            limits.before_identity(exchange, ledger)?;
+            limits.with_identity(exchange, ledger)?;
+        }
+        let bounds = [route.max_body, other.and_then(|(other, _)| other.max_body)];
+        let max_body = bounds.into_iter().flatten().min();
+        Ok(Judged {
+            index: found.api,
+            service,
+            route,
+            limits: limits.quotas,
+            captures: found.captures,
+            credential,
+            permit,
+            max_body,
+        })
     }
 
     fn identify(
@@ -242,7 +260,7 @@ impl Worker {
             judged.service.authenticator.store.touch_key(&key.id, exchange.now.wall);
         }
         let progress = self.pipeline.door(exchange).map_or(Duration::MAX, |door| door.body_progress);
-        let mut body = Body::from_client(incoming, judged.route.max_body, progress)?;
+        let mut body = Body::from_client(incoming, judged.max_body, progress)?;
         account.received = Some(body.meter());
         match &judged.route.target {
             Target::Local(endpoint) => {

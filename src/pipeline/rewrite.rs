@@ -5,13 +5,14 @@
 use crate::contract::{Access, Api, Route, Target};
 use crate::identity::Caller;
 use crate::pipeline::admit;
-use crate::pipeline::authorize;
+use crate::pipeline::authorize::{self, Permit};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::path::NormalPath;
 use crate::pipeline::routing::{Lookup, Routing};
 use crate::rejection::{Denial, Stage};
 
-/// Rewrites the path of a request that may take `route`, the one at `index` of the API at `number`.
+/// Rewrites the path of a request that may take `route`, the one at `index` of the API at `number`. Returns the route whose rules
+/// hold too, its limits among them.
 ///
 /// # Errors
 /// [`Denial::PathAmbiguous`] when what is left is no path that everybody reads in one way; [`Denial::NoRoute`] when it is an
@@ -22,27 +23,32 @@ pub fn apply(
     (number, index): (usize, usize),
     route: &Route,
     caller: &Caller,
+    permit: &Permit,
     exchange: &mut Exchange,
-) -> Result<(), Denial> {
-    let (Some(prefix), Some(path)) = (&route.strip_prefix, &exchange.notes.path) else { return Ok(()) };
+) -> Result<Option<usize>, Denial> {
+    let (Some(prefix), Some(path)) = (&route.strip_prefix, &exchange.notes.path) else { return Ok(None) };
     let rewritten = NormalPath::parse(path.without(prefix).ok_or(Denial::NoRoute)?)?;
-    match routing.look_up_twice(number, &exchange.method, &rewritten)? {
-        Lookup::Found { route: other, .. } if other == index => {}
-        Lookup::Found { route: other, captures } => {
-            let other = api.routes.get(other).ok_or(Denial::NoRoute)?;
+    let other = match routing.look_up_twice(number, &exchange.method, &rewritten)? {
+        Lookup::Found { route: found, captures } => {
+            let other = api.routes.get(found).ok_or(Denial::NoRoute)?;
             let tenant = exchange.notes.tenant.take();
             admit::check(other, exchange)?;
             check_kind(other, caller)?;
-            authorize::decide(api, other, &captures, caller.clone(), exchange)?;
+            let own = authorize::decide(api, other, &captures, caller.clone(), exchange)?;
             exchange.notes.tenant = tenant;
+            // The upstream is told one tenant, that of the path which was asked for.
+            if let Some(tenant) = own.tenant().filter(|tenant| permit.tenant() != Some(*tenant)) {
+                return Err(Denial::TenantForeign { tenant: tenant.to_owned() });
+            }
+            (found != index).then_some(found)
         }
         Lookup::WrongMethod(_) => return Err(Denial::NoRoute),
         // No rule is about it: that of the path that was asked for is all there is.
-        Lookup::Nothing => {}
-    }
+        Lookup::Nothing => None,
+    };
     exchange.note(Stage::Route, || format!("forwarded as {rewritten}"));
     exchange.notes.forwarded_path = Some(rewritten);
-    Ok(())
+    Ok(other)
 }
 
 fn check_kind(route: &Route, caller: &Caller) -> Result<(), Denial> {

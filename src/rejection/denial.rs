@@ -43,6 +43,7 @@ reasons! {
         Authenticate TokenAudience "token_audience" CredentialRefused "the token is for another audience";
         Authenticate TokenType { found: String } "token_type" CredentialRefused "a token of type {found:?} is no access token";
         Authenticate TokenClaim { claim: Cow<'static, str> } "token_claim" CredentialRefused "the claim {claim} is missing or malformed";
+        Authenticate SubjectTaken { issuer: Arc<str>, subject: String } "subject_taken" CredentialRefused "the subject {subject:?} of {issuer} is the id of an account here: with accounts = \"store\" it would be that account";
         Authenticate EnvironmentForeign { found: String } "environment_foreign" CredentialRefused "the credential is for the environment {found:?}";
         Authenticate SessionEnded { session: SessionId } "session_ended" CredentialRefused "the session {session} has ended";
         Authenticate KeyMalformed { what: &'static str } "key_malformed" CredentialRefused "the key is malformed: {what}";
@@ -59,6 +60,7 @@ reasons! {
         Authorize KeyAddress { key: KeyId, address: std::net::IpAddr } "key_address" AddressRefused "the key {key} may not be used from {address}";
         Authorize KeyOnUnmapped { kind: CredentialKind } "key_on_unmapped" NotPermitted "the contract lists no such route, and a credential of kind {kind} passes on listed routes only";
         Limit OverLimit { limit: Arc<str>, quota: Arc<str>, retry_after: Duration } "over_limit" OverLimit "the limit {limit} of {quota} is used up; free again in {retry_after:?}";
+        Issuer SessionForeign { issuer: Arc<str> } "session_foreign" NotPermitted "the session of a token of {issuer} is not ours to end";
         Issuer AccountForeign { issuer: Arc<str> } "account_foreign" NotPermitted "the subjects of {issuer} have no account here";
         Issuer MediaTypeUnsupported "media_type_unsupported" UnsupportedMediaType "the body is not sent as application/json";
         Issuer BodyNotJson { what: String } "body_not_json" BadRequest "the body is no JSON object: {what}";

@@ -28,11 +28,32 @@ pub struct Claims {
 }
 
 impl Claims {
+    /// About what they take in memory.
+    pub fn held_bytes(&self) -> u64 {
+        u64::try_from(self.all.iter().map(|(name, value)| MEMBER + name.len() + held(value)).sum::<usize>()).unwrap_or(u64::MAX)
+    }
+
     /// The claim of this name, see [`find`].
     pub fn find(&self, name: &str) -> Option<&Value> {
         find(&self.all, name)
     }
 }
+
+fn held(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => ITEM,
+        Value::String(text) => ITEM + text.len(),
+        Value::Array(items) => ITEM + items.iter().map(held).sum::<usize>(),
+        Value::Object(members) => {
+            ITEM + MAP + members.iter().map(|(name, value)| MEMBER + name.len() + held(value)).sum::<usize>()
+        }
+    }
+}
+
+/// Bytes of a value without what it points to, with what the allocator adds; of a member of a map; of a map.
+const ITEM: usize = 96;
+const MEMBER: usize = 160;
+const MAP: usize = 256;
 
 /// The claim of this name; where there is none, the one inside a claim that dots lead to (`realm_access.roles`). Names
 /// that are URLs hold dots themselves: the whole name goes first.

@@ -39,6 +39,13 @@ pub fn kid_of(token: &str) -> Option<String> {
     Header::read(Parts::of(token).ok()?.header, Origin::Foreign).ok()?.kid
 }
 
+/// The `kid` and `alg` that a token claims, UNVERIFIED: they say whether there is a signature to look at and nothing else.
+/// `None` for what is no token.
+pub fn signer_of(token: &str) -> Option<(Option<String>, String)> {
+    let header = Header::read(Parts::of(token).ok()?.header, Origin::Foreign).ok()?;
+    Some((header.kid, header.alg))
+}
+
 impl<'a> Parts<'a> {
     pub fn of(token: &'a str) -> Result<Self, Denial> {
         if token.len() > MAX_TOKEN_BYTES {

@@ -60,6 +60,11 @@ impl KeySet {
         self.keys.iter().any(|key| key.name.answers_to(Some(kid)))
     }
 
+    /// Whether a key could have signed a token with such a header.
+    pub fn answers(&self, kid: Option<&str>, alg: &str) -> bool {
+        self.keys.iter().any(|key| key.name.answers_to(kid) && key.serves(alg))
+    }
+
     /// How many keys can be used.
     pub fn len(&self) -> usize {
         self.keys.len()

@@ -19,11 +19,11 @@ mod verified;
 mod verifying;
 
 pub use claims::Claims;
-pub use header::{MAX_TOKEN_BYTES, issuer_of, kid_of};
+pub use header::{MAX_TOKEN_BYTES, issuer_of, kid_of, signer_of};
 pub use key::SigningKey;
 pub use key_set::KeySet;
 pub use key_source::{Fetching, KeyPlace, KeySource, Miss};
 pub use opaque::KeyFormat;
 pub use profile::{Origin, Profile, Verifier};
-pub use verified::VerifiedCache;
+pub use verified::{Held, VerifiedCache};
 pub use verifying::VerifyingKey;

@@ -59,6 +59,11 @@ impl Verifier {
         Self { keys: keys.into(), profile }
     }
 
+    /// Whether one of its keys could have signed a token with such a header.
+    pub fn knows(&self, kid: Option<&str>, alg: &str) -> bool {
+        self.keys.answers(kid, alg)
+    }
+
     /// # Errors
     /// As [`Profile::verify`].
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, Denial> {
@@ -105,6 +110,7 @@ impl Profile {
         {
             return Err(Denial::TokenIssuer);
         }
+        optional_text(&all, "iss")?;
         self.judge_audience(&all)?;
         let subject = text(&all, &self.subject_claim)?.to_owned();
         let (id, session) = (optional_text(&all, "jti")?, optional_text(&all, "sid")?);

@@ -2,12 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Client, Gateway, Reply, Upstream, until};
+use crate::support::{Client, Gateway, Piped, Reply, Upstream, until};
 
 fn api(name: &str, host: &str, upstream: &Upstream) -> String {
     format!(
@@ -58,36 +57,6 @@ fn sigterm_under_load_fails_no_request() {
     assert_eq!(fast.count(), answers.load(Ordering::SeqCst));
 }
 
-/// A process with pipes for its logs, killed when the test ends in any way.
-struct Piped(Child);
-
-impl Piped {
-    fn start(gateway: &Gateway) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_gateward"))
-            .args(["serve", "--config", "gateway.toml"])
-            .current_dir(gateway.folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let piped = Self(child);
-        until("the gateway", || TcpStream::connect(gateway.address).ok());
-        piped
-    }
-
-    fn terminate(&mut self) -> Option<i32> {
-        assert!(Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap().success());
-        until("the end", || self.0.try_wait().unwrap()).code()
-    }
-}
-
-impl Drop for Piped {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn dropped_lines(gateway: &Gateway) -> u64 {
     let metrics = gateway.admin("GET /metrics").body;
     let line = metrics.lines().find(|line| line.starts_with("gateward_access_log_dropped_total ")).unwrap();
@@ -100,7 +69,7 @@ fn a_log_without_a_reader_stops_no_traffic() {
     let upstream = Upstream::start();
     let gateway = Gateway::prepare("", &api("a", "a.test", &upstream));
     let mut process = Piped::start(&gateway);
-    drop((process.0.stdout.take(), process.0.stderr.take()));
+    drop((process.child.stdout.take(), process.child.stderr.take()));
     for _ in 0..50 {
         assert_eq!(gateway.get("/in", &["X-Forwarded-For: 192.0.2.1"]).status, 404, "api.test is nobody's host");
         assert_eq!(gateway.raw("GET /in HTTP/1.1\r\nHost: a.test\r\n\r\n").status, 200);

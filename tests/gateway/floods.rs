@@ -2,11 +2,10 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Gateway, Upstream, pause_for, until};
+use crate::support::{Client, Gateway, Piped, Upstream, pause_for, until};
 
 const SERVED: &str = "GET /in HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
@@ -20,6 +19,7 @@ fn api(upstream: &Upstream) -> String {
 
 /// Sends `first`, then every 50 ms the byte of `drip`, if there is one. What was told until the connection ended, and when
 /// the first of that came, or the end.
+#[expect(clippy::disallowed_methods, reason = "a test measures how long it was kept")]
 fn dawdle(gateway: &Gateway, first: &str, drip: Option<u8>) -> (String, Duration) {
     let mut socket = TcpStream::connect(gateway.address).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -134,14 +134,7 @@ fn a_blocked_log_blocks_no_traffic_and_loses_no_count() {
     const REQUESTS: usize = 12_000;
     let upstream = Upstream::start();
     let gateway = Gateway::prepare("", &api(&upstream));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_gateward"))
-        .args(["serve", "--config", "gateway.toml"])
-        .current_dir(gateway.folder.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    until("the gateway", || TcpStream::connect(gateway.address).ok());
+    let mut process = Piped::start(&gateway);
     let mut client = Client::connect(gateway.address);
     for _ in 0..REQUESTS {
         client.send("GET /nowhere HTTP/1.1\r\nHost: b.test\r\n\r\n");
@@ -151,9 +144,8 @@ fn a_blocked_log_blocks_no_traffic_and_loses_no_count() {
     let dropped = metrics.lines().find_map(|line| line.strip_prefix("gateward_access_log_dropped_total "));
     let dropped: usize = dropped.unwrap().parse().unwrap();
     assert!(dropped > 0 && dropped < REQUESTS, "{dropped}");
-    let out = child.stdout.take().unwrap();
+    let out = process.child.stdout.take().unwrap();
     let reader = thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).count());
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(process.terminate(), Some(0));
     assert_eq!(reader.join().unwrap() + dropped, REQUESTS);
 }

@@ -173,7 +173,7 @@ fn a_subject_without_an_account_is_given_no_keys() {
     assert_eq!((answer.status, stage.gateway.why(&answer)), (403, "refused issuer account_foreign".to_owned()));
     assert_eq!(stage.gateway.get("/api/v1/api-keys", &[&bearer]).json()["total"], 0);
     let answer = stage.gateway.post("/api/v1/auth/logout", &[&bearer], "");
-    assert_eq!((answer.status, stage.gateway.why(&answer)), (403, "refused issuer account_foreign".to_owned()));
+    assert_eq!((answer.status, stage.gateway.why(&answer)), (403, "refused issuer session_foreign".to_owned()));
 }
 
 /// An API that signs its own tokens today: they keep working, for accounts that came along, as long as the account does.
@@ -203,6 +203,15 @@ fn tokens_that_the_api_signs_itself_keep_working() {
     other["userId"] = json!("43");
     assert_eq!(ask(&other), (401, "refused authenticate account_gone".to_owned()));
     other = old.clone();
+    // Under the API's own name too: the key tells whose it is.
+    other["iss"] = json!("https://api.test");
+    assert_eq!(ask(&other).0, 200);
+    let bearer = sign(&old);
+    let logout = gateway.post("/api/v1/auth/logout", &[&bearer], "");
+    assert_eq!((logout.status, gateway.why(&logout)), (403, "refused issuer session_foreign".to_owned()));
+    other["iss"] = json!(5);
+    assert_eq!(ask(&other), (401, "refused authenticate token_claim".to_owned()));
+    other = old.clone();
     other["aud"] = json!("somebody else");
     assert_eq!(ask(&other), (401, "refused authenticate token_audience".to_owned()));
     gateway.cli_ok(&["user", "disable", "ann"], "");
@@ -210,4 +219,39 @@ fn tokens_that_the_api_signs_itself_keep_working() {
     gateway.cli_ok(&["user", "enable", "ann"], "");
     // It was issued before the account's sessions were ended.
     until("the account again", || (ask(&old) == (401, "refused authenticate session_ended".to_owned())).then_some(()));
+}
+
+/// The upstream knows accounts by their ids: no issuer can make one up that somebody here has, nor a role that nobody knows.
+#[test]
+fn an_issuer_cannot_name_an_account_of_the_realm() {
+    let stage = Stage::new("claims = { roles = \"roles\", tenant = \"org\" }");
+    stage.gateway.cli_ok(&["user", "add", "ann", "--id", "42", "--tenant", "dev=editor", "--password-stdin"], "correct horse");
+    let token = |subject: &str| stage.provider.token(&json!({ "sub": subject, "org": "prod", "roles": ["viewer", "superuser"] }));
+    until("the account", || {
+        (stage.outcome(&token("42")) == (401, "refused authenticate subject_taken".to_owned())).then_some(())
+    });
+    stage.upstream.forget();
+    assert_eq!(stage.outcome(&token("43")).0, 200);
+    assert_eq!(
+        (stage.told("X-Auth-User-Id").as_deref(), stage.told("X-Auth-Tenant-Role").as_deref()),
+        (Some("43"), Some("viewer"))
+    );
+    assert!(!stage.upstream.last().contains("superuser"), "{}", stage.upstream.last());
+}
+
+/// A tenant in a token takes rights away and gives none: the account must be in it.
+#[test]
+fn a_tenant_of_a_token_is_no_membership() {
+    let stage = Stage::new("accounts = \"store\"\nclaims = { tenant = \"org\" }");
+    let add = ["user", "add", "ann", "--id", "42", "--tenant", "dev=editor", "--tenant", "lab=viewer", "--password-stdin"];
+    stage.gateway.cli_ok(&add, "correct horse");
+    let ask = |tenant: &str, org: &str| {
+        let bearer = format!("Authorization: Bearer {}", stage.provider.token(&json!({ "sub": "42", "org": org })));
+        let answer = stage.gateway.get(&format!("/api/v1/tenants/{tenant}/other"), &[&bearer]);
+        (answer.status, stage.gateway.why(&answer))
+    };
+    until("the account", || (ask("dev", "dev").0 == 200).then_some(()));
+    assert_eq!(stage.told("X-Auth-Tenant-Role").as_deref(), Some("editor"));
+    assert_eq!(ask("prod", "prod"), (403, "refused authorize tenant_foreign".to_owned()));
+    assert_eq!(ask("dev", "lab"), (403, "refused authorize tenant_foreign".to_owned()));
 }

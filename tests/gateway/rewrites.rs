@@ -93,3 +93,30 @@ fn no_spelling_leads_through_a_rewrite_to_what_is_protected() {
     };
     assert_eq!(seen.iter().filter(protected).collect::<Vec<_>>(), Vec::<&String>::new());
 }
+
+/// A3: the limits of the path that is left are spent too, and the tenant of the path that was asked for stays the tenant.
+#[test]
+fn a_rewrite_leads_past_no_limit_and_into_no_other_tenant() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&format!(
+        "[[api]]\nupstream = \"{}\"\ncontract = \"native\"\n\
+         [[api.limit]]\nname = \"few\"\nper = [\"client_ip\"]\nquota = \"2 per 1h\"\n\
+         [[api.route]]\nname = \"items\"\npath = \"/items/{{**rest}}\"\npublic = true\nlimits = [\"few\"]\nmax_body = \"8B\"\n\
+         [[api.route]]\nname = \"v1\"\npath = \"/v1/{{**rest}}\"\npublic = true\nrewrite = {{ strip_prefix = \"/v1\" }}\n\
+         [[api.route]]\nname = \"t\"\npath = \"/t/{{tenant}}/{{**rest}}\"\naccept = [\"jwt\"]\ntenant = \"{{tenant}}\"\n\
+         rewrite = {{ strip_prefix = \"/t\" }}\n",
+        upstream.url()
+    ));
+    let large = gateway.request("POST", "/v1/items/a", &[], "123456789");
+    assert_eq!((large.status, gateway.why(&large).as_str()), (413, "refused listener body_too_large"));
+    assert_eq!(gateway.get("/v1/items/a", &[]).status, 200);
+    let over = gateway.get("/v1/items/a", &[]);
+    assert_eq!((over.status, gateway.why(&over).as_str()), (429, "refused limit over_limit"));
+    assert_eq!(upstream.count(), 1);
+    gateway.add_user("ann", "correct horse", &["t=viewer", "prod=viewer"]);
+    let login = gateway.post("/auth/login", &[], r#"{"username":"ann","password":"correct horse"}"#).json();
+    let bearer = format!("Authorization: Bearer {}", login["access_token"].as_str().unwrap());
+    let crossed = gateway.get("/t/t/prod/x", &[&bearer]);
+    assert_eq!((crossed.status, gateway.why(&crossed).as_str()), (403, "refused authorize tenant_foreign"));
+    assert_eq!(upstream.count(), 1);
+}

@@ -48,7 +48,8 @@ impl ForeignIssuer {
         match self.profile.verify(&keys.set, token, now.wall) {
             Ok(claims) => Ok((claims, keys.generation)),
             Err(Denial::TokenKeyUnknown { kid }) => {
-                let named = kid_of(token).unwrap_or_default();
+                // Without a name there is nothing that newer keys could answer to.
+                let Some(named) = kid_of(token) else { return Err(Denial::TokenKeyUnknown { kid }.into()) };
                 match self.keys.miss(&named, now.tick) {
                     Miss::Pending => Err(Failure::KeysPending { issuer: issuer(), kid }.into()),
                     Miss::Unknown => Err(Denial::TokenKeyUnknown { kid }.into()),
@@ -58,7 +59,7 @@ impl ForeignIssuer {
         }
     }
 
-    /// Who the token stands for. `record` finds the realm's active account of a subject.
+    /// Who the token stands for. `record` finds the realm's active account of a subject, `taken` says whether it has any.
     ///
     /// # Errors
     /// A claim that is read and malformed, or an account that is gone, disabled, or has ended its sessions since.
@@ -67,6 +68,7 @@ impl ForeignIssuer {
         api: &Api,
         claims: &Claims,
         record: impl FnOnce(&str) -> Result<Arc<Account>, Denial>,
+        taken: impl FnOnce(&str) -> bool,
     ) -> Result<Arc<Principal>, Denial> {
         let credential_id: Arc<str> = match &claims.id {
             Some(id) => id.as_str().into(),
@@ -76,6 +78,10 @@ impl ForeignIssuer {
         let tenant = self.tenant(claims)?;
         let account = match self.accounts {
             AccountSource::Store => stored(record(&claims.subject)?, claims, &credential_id)?,
+            // The upstream knows accounts by their ids: one that another issuer makes up must be nobody's here.
+            AccountSource::Claims if taken(&claims.subject) => {
+                return Err(Denial::SubjectTaken { issuer: self.label.clone(), subject: claims.subject.clone() });
+            }
             AccountSource::Claims => Arc::new(self.account(api, claims, tenant.as_ref())?),
         };
         let roles_bound = self.accounts == AccountSource::Store || self.claims.roles.is_some() || self.claims.scopes.is_none();
@@ -98,7 +104,10 @@ impl ForeignIssuer {
     /// The account as the claims describe it. Nothing of it is stored.
     fn account(&self, api: &Api, claims: &Claims, tenant: Option<&Arc<str>>) -> Result<Account, Denial> {
         let roles: Vec<Arc<str>> = match &self.claims.roles {
-            Some(name) => words(claims, name)?.into_iter().map(Into::into).collect(),
+            Some(name) => {
+                let known = |role: &&str| api.vocabulary.roles.contains_key(*role);
+                words(claims, name)?.into_iter().filter(known).map(Into::into).collect()
+            }
             None => Vec::new(),
         };
         let in_tenant = |tenant: &Arc<str>| {

@@ -15,13 +15,13 @@ use serde_json::Value;
 
 use crate::clock::{Now, Timestamp};
 use crate::contract::Api;
-use crate::identity::{Account, Caller, CredentialKind, Principal, Secret, SessionId};
+use crate::identity::{Account, AccountId, Caller, CredentialKind, Principal, Secret, SessionId};
 use crate::limiter::Spending;
 use crate::pipeline::credential::Credential;
 use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Denial, Failure, Rejection, Stage};
 use crate::store::Store;
-use crate::token::{Claims, KeyFormat, VerifiedCache, Verifier, issuer_of};
+use crate::token::{Claims, Held, KeyFormat, VerifiedCache, Verifier, issuer_of, signer_of};
 
 pub use cold::ColdLimit;
 pub use foreign::{ClaimNames, ForeignIssuer};
@@ -43,6 +43,12 @@ pub struct Authenticator {
 pub struct Verified {
     claims: Claims,
     signer: Signer,
+}
+
+impl Held for Arc<Verified> {
+    fn held_bytes(&self) -> u64 {
+        self.claims.held_bytes()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +112,10 @@ impl Authenticator {
         let verified = match self.verified.get(token).filter(|verified| self.is_current(verified, now)) {
             Some(verified) => verified,
             None => {
-                admit()?;
+                // What no key of ours could have signed is refused without a signature being looked at: it costs nothing.
+                if self.could_be_signed(token, now) {
+                    admit()?;
+                }
                 let verified = Arc::new(self.verify_token(api, token, now)?);
                 self.verified.put(token, verified.clone());
                 verified
@@ -116,7 +125,12 @@ impl Authenticator {
             Signer::Own => Ok(Arc::new(self.own_principal(api, &verified.claims)?)),
             Signer::Foreign { issuer, .. } => {
                 let issuer = self.issuers.get(issuer).ok_or(Denial::TokenIssuer)?;
-                Ok(issuer.principal(api, &verified.claims, |subject| self.active_account(api, subject))?)
+                Ok(issuer.principal(
+                    api,
+                    &verified.claims,
+                    |subject| self.active_account(api, subject),
+                    |subject| self.store.directory().account(&api.facts.realm, &AccountId::new(subject)).is_some(),
+                )?)
             }
         }
     }
@@ -138,11 +152,11 @@ impl Authenticator {
     /// once the signature holds.
     fn verify_token(&self, api: &Api, token: &str, now: Now) -> Result<Verified, Rejection> {
         let own = || Ok(Verified { claims: self.tokens.verify(token, now.wall)?, signer: Signer::Own });
-        if self.issuers.is_empty() {
-            return own();
-        }
+        // A key's name in the header is that of one of ours or of none: tokens that an API has signed under this name before
+        // it had a gateway are an issuer's without `iss`.
+        let named_ours = signer_of(token).is_some_and(|(kid, alg)| self.tokens.knows(kid.as_deref(), &alg));
         let claimed = issuer_of(token);
-        if claimed.as_deref() == Some(&*api.facts.public_url) {
+        if self.issuers.is_empty() || (named_ours && claimed.as_deref() == Some(&*api.facts.public_url)) {
             return own();
         }
         let named = |issuer: &ForeignIssuer| issuer.profile.issuer.is_some() && issuer.profile.issuer == claimed;
@@ -162,6 +176,14 @@ impl Authenticator {
             }
         }
         last.map_or_else(own, Err)
+    }
+
+    /// Whether there is a key that the token's header could name.
+    fn could_be_signed(&self, token: &str, now: Now) -> bool {
+        let Some((kid, alg)) = signer_of(token) else { return false };
+        let fits =
+            |issuer: &ForeignIssuer| issuer.keys.current(now.wall).is_ok_and(|keys| keys.set.answers(kid.as_deref(), &alg));
+        self.tokens.knows(kid.as_deref(), &alg) || self.issuers.iter().any(fits)
     }
 
     /// The account of a token of our own, as it is now.
@@ -233,7 +255,7 @@ impl Authenticator {
     }
 
     fn active_account(&self, api: &Api, id: &str) -> Result<Arc<Account>, Denial> {
-        let id = crate::identity::AccountId::new(id);
+        let id = AccountId::new(id);
         match self.store.directory().account(&api.facts.realm, &id) {
             None => Err(Denial::AccountGone { account: id.to_string() }),
             Some(account) if !account.is_active() => Err(Denial::AccountDisabled { account: id }),

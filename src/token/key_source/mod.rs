@@ -138,11 +138,14 @@ impl KeySource {
     /// The keys to judge a token by. Takes no lock where there are some.
     ///
     /// # Errors
-    /// [`NoKeys`] when none were ever fetched, or none for too long.
+    /// [`NoKeys`] when none were ever fetched, none for too long, or the issuer has taken all of them back.
     pub fn current(&self, now: Timestamp) -> Result<Arc<Keys>, NoKeys> {
         let keys = self.current.load_full();
         let Some(remote) = &self.remote else { return keys.ok_or_else(|| self.no_keys("there are none")) };
         match keys {
+            Some(keys) if keys.set.is_empty() => {
+                Err(self.no_keys(&format!("the issuer shows none that can be used. {}", remote.trouble())))
+            }
             Some(keys) if now <= remote.usable_until(&keys) => Ok(keys),
             Some(keys) => Err(self.no_keys(&format!("those of {} are too old. {}", keys.fetched_at, remote.trouble()))),
             None => Err(self.no_keys(&format!("none were fetched yet. {}", remote.trouble()))),
@@ -194,6 +197,11 @@ impl KeySource {
     ///
     /// # Errors
     /// Why there are no newer ones; the old ones stay.
+    /// Whether its keys are fetched, and not in the config.
+    pub fn is_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
     pub async fn refresh_now(&self) -> Result<(), String> {
         match &self.remote {
             Some(remote) => self.refresh(remote, Cause::Operator).await,
@@ -218,6 +226,13 @@ impl KeySource {
                 Ok(())
             }
             Err(why) => {
+                let why = match why {
+                    Trouble::Fetch(why) => why,
+                    Trouble::Withdrawn(set, why) => {
+                        self.withdraw(set);
+                        why
+                    }
+                };
                 self.go_without(remote, cause, &why);
                 Err(why)
             }
@@ -252,6 +267,13 @@ impl KeySource {
         }
     }
 
+    /// The issuer has answered, and shows no key that can be used: what it took back is not gone on with, and nothing is
+    /// said of its tokens until it shows keys again.
+    fn withdraw(&self, set: KeySet) {
+        let generation = self.current.load().as_ref().map_or(FIRST_GENERATION, |old| old.generation.saturating_add(1));
+        self.current.store(Some(Arc::new(Keys { set, generation, fetched_at: clock::now().wall })));
+    }
+
     /// No new keys: the old ones stay for as long as they may.
     fn go_without(&self, remote: &Remote, cause: Cause, why: &str) {
         let mut progress = remote.progress();
@@ -263,6 +285,12 @@ impl KeySource {
         }
         let issuer = &self.label;
         match self.current.load().as_deref() {
+            Some(keys) if keys.set.is_empty() => {
+                tracing::warn!(
+                    issuer,
+                    "the issuer has taken its keys back; its tokens are answered 503 until it shows others: {why}"
+                );
+            }
             Some(keys) => {
                 let until = remote.usable_until(keys);
                 tracing::warn!(
@@ -310,23 +338,31 @@ impl KeySource {
     }
 }
 
+/// Why there are no new keys.
+enum Trouble {
+    Fetch(String),
+    /// The issuer has answered with a set that has no key for us.
+    Withdrawn(KeySet, String),
+}
+
 impl Remote {
     /// Keys that can be used, and how long the answer lets them be.
-    async fn fetch(&self) -> Result<(KeySet, Option<Duration>), String> {
+    async fn fetch(&self) -> Result<(KeySet, Option<Duration>), Trouble> {
         let Fetching { place, client, algorithms, .. } = &self.fetching;
         let url = match place {
             KeyPlace::Discover { issuer } => {
-                let url = discovery::jwks_uri(client, issuer).await?;
+                let url = discovery::jwks_uri(client, issuer).await.map_err(Trouble::Fetch)?;
                 self.progress().url = Some(url.clone());
                 url
             }
             KeyPlace::Url(url) => url.clone(),
         };
-        let fetched = client.get(&url, &KEYS).await.map_err(|error| error.to_string())?;
-        let set = KeySet::parse(&fetched.body, algorithms)?;
+        let fetched = client.get(&url, &KEYS).await.map_err(|error| Trouble::Fetch(error.to_string()))?;
+        let set = KeySet::parse(&fetched.body, algorithms).map_err(Trouble::Fetch)?;
         if set.is_empty() {
             let reasons: Vec<&str> = set.skipped().iter().take(MOST_REASONS).map(String::as_str).collect();
-            return Err(format!("no key of the key set can be used ({})", reasons.join("; ")));
+            let why = format!("no key of the key set can be used ({})", reasons.join("; "));
+            return Err(Trouble::Withdrawn(set, why));
         }
         Ok((set, fetched.max_age))
     }

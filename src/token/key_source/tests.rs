@@ -130,7 +130,6 @@ async fn an_answer_without_keys_leaves_the_old_ones() {
         ("{\"keys\":[", unread),
         ("{\"keys\":[],\"keys\":[]}", unread),
         ("{}", "the key set has no list `keys` (RFC 7517, section 5)"),
-        ("{\"keys\":[]}", "no key of the key set can be used ()"),
         (&many, "the key set lists 101 keys; at most 100 are read"),
         (&vast, "the answer of localhost has more than 524288 bytes"),
     ];
@@ -145,6 +144,22 @@ async fn an_answer_without_keys_leaves_the_old_ones() {
         assert_eq!(source.status(clock::now()).last_error.as_deref(), Some(expected));
         assert!(Arc::ptr_eq(&before, &keys(&source)));
     }
+}
+
+/// A set without a key for us is an answer: what the issuer takes back is not gone on with, and what its tokens are worth
+/// nobody can say.
+#[tokio::test]
+async fn an_issuer_can_take_its_keys_back() {
+    let good = jwks(&["a"]);
+    let server = Server::http(saying(&[&good, "{\"keys\":[]}", &good]));
+    let source = source(&server);
+    source.refresh_now().await.unwrap();
+    let before = keys(&source);
+    assert_eq!(source.refresh_now().await, Err("no key of the key set can be used ()".to_owned()));
+    let none = source.current(clock::now().wall).unwrap_err();
+    assert!(none.detail.contains("the issuer shows none that can be used"), "{}", none.detail);
+    source.refresh_now().await.unwrap();
+    assert!(keys(&source).generation > before.generation);
 }
 
 /// G7: the old keys go on to the hard limit, and what comes after is no verdict on a token.

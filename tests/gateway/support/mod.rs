@@ -2,6 +2,7 @@
 
 mod client;
 mod gateway;
+mod piped;
 mod provider;
 mod script;
 pub mod strict;
@@ -11,6 +12,7 @@ mod vectors;
 
 pub use client::{Answer, Client};
 pub use gateway::Gateway;
+pub use piped::Piped;
 pub use provider::{Provider, Telling};
 pub use script::{Played, Script};
 pub use strict::{Framing, Message};
