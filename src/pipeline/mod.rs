@@ -108,7 +108,8 @@ impl Pipeline {
             Err(rejection)
         })?;
         let permit = authorize::decide(&service.api, route, &found.captures, caller.clone(), exchange)?;
-        let other = rewrite::apply(&self.routing, &service.api, (found.api, found.route), route, &caller, &permit, exchange)?;
+        let (permit, other) =
+            rewrite::apply(&self.routing, &service.api, (found.api, found.route), route, &caller, permit, exchange)?;
         let other = other.and_then(|other| Some((service.api.routes.get(other)?, service.lanes.get(other)?)));
         if !spends_by_itself(route) {
             limits.with_identity(exchange, ledger)?;

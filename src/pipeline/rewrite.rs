@@ -11,8 +11,8 @@ use crate::pipeline::path::NormalPath;
 use crate::pipeline::routing::{Lookup, Routing};
 use crate::rejection::{Denial, Stage};
 
-/// Rewrites the path of a request that may take `route`, the one at `index` of the API at `number`. Returns the route whose rules
-/// hold too, its limits among them.
+/// Rewrites the path of a request that may take `route`, the one at `index` of the API at `number`. Returns what the
+/// upstream is to be told by, and the route whose limits are to be spent too.
 ///
 /// # Errors
 /// [`Denial::PathAmbiguous`] when what is left is no path that everybody reads in one way; [`Denial::NoRoute`] when it is an
@@ -23,32 +23,39 @@ pub fn apply(
     (number, index): (usize, usize),
     route: &Route,
     caller: &Caller,
-    permit: &Permit,
+    permit: Permit,
     exchange: &mut Exchange,
-) -> Result<Option<usize>, Denial> {
-    let (Some(prefix), Some(path)) = (&route.strip_prefix, &exchange.notes.path) else { return Ok(None) };
+) -> Result<(Permit, Option<usize>), Denial> {
+    let (Some(prefix), Some(path)) = (&route.strip_prefix, &exchange.notes.path) else { return Ok((permit, None)) };
     let rewritten = NormalPath::parse(path.without(prefix).ok_or(Denial::NoRoute)?)?;
-    let other = match routing.look_up_twice(number, &exchange.method, &rewritten)? {
+    let (permit, other) = match routing.look_up_twice(number, &exchange.method, &rewritten)? {
         Lookup::Found { route: found, captures } => {
             let other = api.routes.get(found).ok_or(Denial::NoRoute)?;
-            let tenant = exchange.notes.tenant.take();
+            let asked_for = exchange.notes.tenant.take();
             admit::check(other, exchange)?;
             check_kind(other, caller)?;
-            let own = authorize::decide(api, other, &captures, caller.clone(), exchange)?;
-            exchange.notes.tenant = tenant;
-            // The upstream is told one tenant, that of the path which was asked for.
-            if let Some(tenant) = own.tenant().filter(|tenant| permit.tenant() != Some(*tenant)) {
-                return Err(Denial::TenantForeign { tenant: tenant.to_owned() });
-            }
-            (found != index).then_some(found)
+            let left = authorize::decide(api, other, &captures, caller.clone(), exchange)?;
+            let permit = one_tenant(permit, left)?;
+            exchange.notes.tenant = permit.tenant().map(str::to_owned).or(asked_for);
+            (permit, (found != index).then_some(found))
         }
         Lookup::WrongMethod(_) => return Err(Denial::NoRoute),
         // No rule is about it: that of the path that was asked for is all there is.
-        Lookup::Nothing => None,
+        Lookup::Nothing => (permit, None),
     };
     exchange.note(Stage::Route, || format!("forwarded as {rewritten}"));
     exchange.notes.forwarded_path = Some(rewritten);
-    Ok(other)
+    Ok((permit, other))
+}
+
+/// The upstream is told of one tenant: that of the path which was asked for, or of the path that is left. Of two it would take
+/// the one for the other.
+fn one_tenant(asked_for: Permit, left: Permit) -> Result<Permit, Denial> {
+    match (asked_for.tenant(), left.tenant()) {
+        (Some(one), Some(other)) if one != other => Err(Denial::TenantForeign { tenant: other.to_owned() }),
+        (None, Some(_)) => Ok(left),
+        (Some(_) | None, Some(_) | None) => Ok(asked_for),
+    }
 }
 
 fn check_kind(route: &Route, caller: &Caller) -> Result<(), Denial> {

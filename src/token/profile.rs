@@ -551,8 +551,10 @@ mod tests {
         assert_eq!(judge(&lax, &without("iss")), "token_claim iss");
         let own_secret = Profile { issuer: None, audience: Vec::new(), ..lax };
         let mut plain = without("aud");
-        plain["iss"] = json!(7);
+        plain["iss"] = json!("anybody");
         assert_eq!(judge(&own_secret, &plain), "accepted");
+        plain["iss"] = json!(7);
+        assert_eq!(judge(&own_secret, &plain), "token_claim iss", "a claim of the wrong kind is never one that is not there");
         assert_eq!(judge(&own_secret, &claims()), "token_audience", "it is for somebody else");
         assert_eq!(judge(&own_secret, &with("aud", json!([]))), "token_audience");
         assert_eq!(judge(&own_secret, &with("aud", json!(null))), "token_claim aud");

@@ -152,16 +152,23 @@ impl Authenticator {
     /// once the signature holds.
     fn verify_token(&self, api: &Api, token: &str, now: Now) -> Result<Verified, Rejection> {
         let own = || Ok(Verified { claims: self.tokens.verify(token, now.wall)?, signer: Signer::Own });
-        // A key's name in the header is that of one of ours or of none: tokens that an API has signed under this name before
-        // it had a gateway are an issuer's without `iss`.
-        let named_ours = signer_of(token).is_some_and(|(kid, alg)| self.tokens.knows(kid.as_deref(), &alg));
-        let claimed = issuer_of(token);
-        if self.issuers.is_empty() || (named_ours && claimed.as_deref() == Some(&*api.facts.public_url)) {
+        if self.issuers.is_empty() {
             return own();
+        }
+        let claimed = issuer_of(token);
+        let mut last = None;
+        if claimed.as_deref() == Some(&*api.facts.public_url) {
+            match own() {
+                // An API may have signed tokens under this name before it had a gateway: they are those of an issuer without
+                // name, with a secret of its own.
+                Err(Rejection::Denied(
+                    denial @ (Denial::TokenKeyUnknown { .. } | Denial::TokenAlgorithm { .. } | Denial::TokenSignature),
+                )) => last = Some(denial.into()),
+                judged => return judged,
+            }
         }
         let named = |issuer: &ForeignIssuer| issuer.profile.issuer.is_some() && issuer.profile.issuer == claimed;
         let unnamed = |issuer: &ForeignIssuer| issuer.profile.issuer.is_none();
-        let mut last = None;
         let has_named = self.issuers.iter().any(named);
         for (index, issuer) in self.issuers.iter().enumerate() {
             // Those that no `iss` tells apart have a secret of their own: it tells.

@@ -3,6 +3,7 @@
 
 mod discovery;
 mod schedule;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -10,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
@@ -21,6 +21,7 @@ use crate::random;
 use crate::token::KeySet;
 pub use schedule::Miss;
 use schedule::{Cause, Schedule};
+pub use status::{KeyLine, KeyStatus};
 
 /// Where one issuer's keys come from, and those that it has now.
 pub struct KeySource {
@@ -67,34 +68,6 @@ pub enum KeyPlace {
 pub struct NoKeys {
     /// For operators.
     pub detail: String,
-}
-
-/// How it stands with an issuer's keys, for operators. Holds no key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct KeyStatus {
-    pub issuer: String,
-    /// Without its query. `None` where nothing is fetched, and until discovery has found it.
-    pub url: Option<String>,
-    /// Whether tokens can be verified.
-    pub usable: bool,
-    pub keys: Vec<KeyLine>,
-    /// Keys of the set that are not used, each with the reason.
-    pub skipped: Vec<String>,
-    pub generation: Option<u64>,
-    /// RFC 3339, as are the others.
-    pub fetched_at: Option<String>,
-    pub usable_until: Option<String>,
-    pub next_refresh: Option<String>,
-    /// Of the newest fetch; `None` when it brought keys.
-    pub last_error: Option<String>,
-}
-
-/// One key in a [`KeyStatus`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct KeyLine {
-    /// Empty where it has none.
-    pub kid: String,
-    pub algorithms: Vec<&'static str>,
 }
 
 struct Remote {
