@@ -177,6 +177,7 @@ fn caller_value(caller: CallerFacts<'_>, fact: CallerFact) -> Value {
         F::TenantRole => role().map_or(Value::Null, |role| text(role)),
         F::Permissions => scopes(caller.permissions),
         F::CredentialId => text(&caller.principal.credential_id),
+        F::Issuer => caller.principal.foreign.as_ref().map_or(Value::Null, |foreign| text(&foreign.issuer)),
     }
 }
 

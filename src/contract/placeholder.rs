@@ -77,6 +77,8 @@ pub enum CallerFact {
     /// The scopes that hold for this request.
     Permissions,
     CredentialId,
+    /// Who signed the token, where it was not the gateway.
+    Issuer,
 }
 
 /// What must be known for a placeholder to have a value.
@@ -136,6 +138,7 @@ const WORDS: &[(&str, Placeholder)] = &[
     ("api.public_url", Placeholder::ApiPublicUrl),
     ("api.realm", Placeholder::ApiRealm),
     ("method", Placeholder::Caller(CallerFact::Method)),
+    ("issuer", Placeholder::Caller(CallerFact::Issuer)),
     ("tenant.id", Placeholder::Caller(CallerFact::TenantId)),
     ("tenant.role", Placeholder::Caller(CallerFact::TenantRole)),
     ("permissions", Placeholder::Caller(CallerFact::Permissions)),

@@ -39,7 +39,7 @@ pub struct Record {
     pub client_ip: IpAddr,
     /// The other end of the connection: the client or a proxy.
     pub peer: SocketAddr,
-    /// Kind and id, e.g. `api_key:key-abc` or `jwt:JTI`. Never the credential.
+    /// Kind and id, e.g. `api_key:key-abc`, `jwt:JTI` or `jwt:JTI of ISSUER`. Never the credential.
     pub credential: Option<String>,
     pub account: Option<String>,
     pub tenant: Option<String>,

@@ -59,7 +59,10 @@ impl Account {
     fn line(&mut self, status: u16, verdict: Verdict, rejection: Option<&Rejection>) -> Line {
         let exchange = &mut self.exchange;
         let notes = std::mem::take(&mut exchange.notes);
-        let credential = notes.principal.as_ref().map(|p| format!("{}:{}", p.kind, p.credential_id));
+        let credential = notes.principal.as_ref().map(|principal| {
+            let issuer = principal.foreign.as_ref().map_or_else(String::new, |foreign| format!(" of {}", foreign.issuer));
+            format!("{}:{}{issuer}", principal.kind, principal.credential_id)
+        });
         let record = Record {
             at: exchange.now.wall,
             request_id: exchange.request_id.clone(),

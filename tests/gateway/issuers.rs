@@ -81,7 +81,11 @@ fn a_token_of_an_issuer_says_who_calls() {
         assert_eq!(stage.told(name).as_deref(), value, "{name}");
     }
     let log = stage.gateway.logged(&stage.ask(&token));
-    assert_eq!((log["account"].as_str(), log["credential"].as_str()), (Some("ext-1"), Some("jwt:t-1")), "{log}");
+    assert_eq!(
+        (log["account"].as_str(), log["credential"].as_str()),
+        (Some("ext-1"), Some(format!("jwt:t-1 of {}", stage.provider.url()).as_str())),
+        "{log}"
+    );
 }
 
 /// F4 F9: what a token of this issuer must say, through the gateway.
