@@ -146,7 +146,7 @@ async fn an_answer_without_keys_leaves_the_old_ones() {
     }
 }
 
-/// A set without a key for us is an answer: what the issuer takes back is not gone on with, and what its tokens are worth
+/// G4: a set without a key for us is an answer: what the issuer takes back is not gone on with, and what its tokens are worth
 /// nobody can say.
 #[tokio::test]
 async fn an_issuer_can_take_its_keys_back() {
