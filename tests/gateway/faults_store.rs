@@ -1,12 +1,11 @@
 //! Stores that cannot be written for a while, and key files that are lost, swapped or open to all.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 
-use crate::support::{Gateway, Upstream, until};
+use crate::support::{Gateway, Lock, Upstream, until};
 
 const UNAVAILABLE: &str = r#"{"error":{"code":"UNAVAILABLE","message":"Service unavailable"}}"#;
 const NODES: &str = "/api/v1/tenants/a/nodes";
@@ -28,18 +27,7 @@ fn whatever_must_store_is_unavailable_while_the_store_is_locked() {
     let upstream = Upstream::start();
     let gateway = Gateway::infracast(&upstream.url());
     let (bearer, key) = credentials(&gateway);
-    let script = "import sqlite3,sys\nc=sqlite3.connect('gateward.db',isolation_level=None)\nc.execute('BEGIN IMMEDIATE')\n\
-                  print('held',flush=True)\nsys.stdin.read()\nc.execute('ROLLBACK')";
-    let mut lock = Command::new("python3")
-        .args(["-c", script])
-        .current_dir(gateway.folder.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(lock.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "held\n");
+    let lock = Lock::on(&gateway, "IMMEDIATE");
     thread::scope(|scope| {
         let refused = [
             scope.spawn(|| gateway.post("/api/v1/auth/token", &[], LOGIN)),
@@ -58,8 +46,7 @@ fn whatever_must_store_is_unavailable_while_the_store_is_locked() {
     let ready = until("readiness to fail", || Some(gateway.admin("GET /readyz")).filter(|answer| answer.status == 503));
     assert!(ready.body.contains("store"), "{}", ready.body);
     assert_eq!(gateway.admin("GET /healthz").status, 200);
-    drop(lock.stdin.take());
-    lock.wait().unwrap();
+    drop(lock);
     until("readiness", || (gateway.admin("GET /readyz").status == 200).then_some(()));
     assert_eq!(gateway.post("/api/v1/auth/token", &[], LOGIN).status, 200);
     let listed = gateway.get("/api/v1/api-keys", &[&bearer]).body;

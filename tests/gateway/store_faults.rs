@@ -1,39 +1,10 @@
 //! The store locked, full, broken or gone: what is known goes on, what cannot be stored is not said to be done.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
 
-use crate::support::{Gateway, Upstream, until};
+use crate::support::{Gateway, Lock, Upstream, until};
 
 const UNAVAILABLE: &str = r#"{"error":{"code":"UNAVAILABLE","message":"Service unavailable"}}"#;
-
-/// Holds the write lock of a database from another process until it is dropped.
-struct Lock(Child);
-
-impl Lock {
-    fn on(gateway: &Gateway) -> Self {
-        let script = "import sqlite3,sys\nc=sqlite3.connect('gateward.db',isolation_level=None)\nc.execute('BEGIN EXCLUSIVE')\n\
-                      print('held',flush=True)\nsys.stdin.read()\nc.execute('ROLLBACK')";
-        let mut child = Command::new("python3")
-            .args(["-c", script])
-            .current_dir(gateway.folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "held\n");
-        Self(child)
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        self.0.wait().unwrap();
-    }
-}
 
 /// N12 J7: while the store is locked, tokens and keys go on, issuing answers 503, and everything recovers alone.
 #[test]
@@ -45,7 +16,7 @@ fn a_locked_store_stops_issuing_and_nothing_else() {
     let bearer = format!("Authorization: Bearer {token}");
     let key = gateway.post("/api/v1/api-keys", &[&bearer], r#"{"name":"k"}"#).json();
     let with_key = format!("Authorization: Bearer {}", key["key"].as_str().unwrap());
-    let lock = Lock::on(&gateway);
+    let lock = Lock::on(&gateway, "EXCLUSIVE");
     for credential in [&bearer, &with_key] {
         assert_eq!(gateway.get("/api/v1/tenants/a/nodes", &[credential]).status, 200);
     }

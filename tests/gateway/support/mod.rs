@@ -2,6 +2,7 @@
 
 mod client;
 mod gateway;
+mod lock;
 mod piped;
 mod provider;
 mod script;
@@ -12,6 +13,7 @@ mod vectors;
 
 pub use client::{Answer, Client};
 pub use gateway::Gateway;
+pub use lock::Lock;
 pub use piped::Piped;
 pub use provider::{Provider, Telling};
 pub use script::{Played, Script};
