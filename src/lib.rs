@@ -60,6 +60,10 @@
 mod clock;
 mod random;
 
+// Shared test vectors, for tests here and from outside.
+#[cfg(test)]
+mod vectors;
+
 // Defects on request, for tests.
 #[macro_use]
 mod inject_panics;

@@ -207,11 +207,8 @@ const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
-    use serde_json::Value;
-
     use super::*;
+    use crate::vectors::vectors;
 
     fn networks(list: &[&str]) -> Networks {
         list.iter().map(|text| Networks::parse_one(text).unwrap()).collect()
@@ -302,18 +299,7 @@ mod tests {
     /// The shared vectors. Where one says that the address is unknown, ours is the last hop that is known, marked.
     #[test]
     fn shared_vectors_agree() {
-        #[expect(clippy::disallowed_methods, reason = "where the vectors lie is said by whoever runs the tests")]
-        let folder = std::env::var_os("GATEWARD_VECTORS")
-            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-        let file = folder.join("own/client_ip.json");
-        let Ok(text) = std::fs::read_to_string(&file) else {
-            #[expect(clippy::disallowed_methods, reason = "in CI a missing file is a failure")]
-            let ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!ci, "{} is missing", file.display());
-            eprintln!("skipped: {} is missing; set GATEWARD_VECTORS", file.display());
-            return;
-        };
-        let vectors: Value = serde_json::from_str(&text).unwrap();
+        let Some(vectors) = vectors("own/client_ip.json") else { return };
         let mut checked = 0;
         for vector in vectors["tests"].as_array().unwrap() {
             let list = |key: &str| vector[key].as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect::<Vec<_>>();

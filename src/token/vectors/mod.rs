@@ -1,13 +1,9 @@
 //! Runs shared vectors against the verifier: what others found that verifiers get wrong, with a known answer for each.
-//!
-//! Their folder is named by `GATEWARD_VECTORS`, by default `../shared/data` beside the crate.
 
 mod attacks;
 mod cookbook;
 mod json_web;
 mod signatures;
-
-use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
@@ -20,6 +16,7 @@ use crate::token::fixture::{PUBLIC, SECRET};
 use crate::token::header::{Header, Parts};
 use crate::token::verifying::KeyName;
 use crate::token::{KeySet, Origin, VerifyingKey};
+use crate::vectors::vectors as load;
 
 /// The keys of a vector as an issuer's: a JWK set is parsed, with all algorithms that there are, and secrets are taken as
 /// if each were configured. Public keys and secrets in one set are what no issuer has here: the secrets are left out.
@@ -54,23 +51,6 @@ fn outcome<T>(judged: Result<T, Denial>) -> &'static str {
 
 fn algorithm(name: &str) -> JwsAlgorithm {
     PUBLIC.into_iter().chain(SECRET).find(|algorithm| algorithm.as_str() == name).unwrap()
-}
-
-/// `None`, with a message, where the vectors are not installed; never under `CI=true`.
-#[expect(clippy::disallowed_methods, reason = "a test is told by its environment where the vectors are")]
-fn load(file: &str) -> Option<Value> {
-    let folder = std::env::var_os("GATEWARD_VECTORS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-    let path = folder.join(file);
-    match std::fs::read(&path) {
-        Ok(text) => Some(serde_json::from_slice(&text).unwrap()),
-        Err(error) => {
-            let message = format!("no vectors at {}: {error}; set GATEWARD_VECTORS to their folder", path.display());
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
-            println!("{message}");
-            None
-        }
-    }
 }
 
 const FORGIVING: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));

@@ -9,6 +9,7 @@ mod script;
 pub mod strict;
 mod talk;
 mod upstream;
+#[path = "../../../src/vectors.rs"]
 mod vectors;
 
 pub use client::{Answer, Client};
