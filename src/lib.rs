@@ -64,6 +64,10 @@ mod random;
 #[cfg(test)]
 mod vectors;
 
+// Real servers, for tests here and from outside.
+#[cfg(test)]
+mod servers;
+
 // Defects on request, for tests.
 #[macro_use]
 mod inject_panics;

@@ -1,6 +1,8 @@
 //! The gateway from outside: the real binary, real sockets, a raw upstream that records every byte it is sent.
 #![cfg(test)]
 
+#[path = "../../src/servers/mod.rs"]
+mod servers;
 mod support;
 
 mod access;

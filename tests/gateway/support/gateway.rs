@@ -1,15 +1,15 @@
 //! The gateway as a child process in a folder of its own.
 
 use std::fs;
-use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::servers::free_address;
 use crate::support::{Answer, Client, until};
 
 /// One line of the access log.
@@ -235,13 +235,4 @@ impl Drop for Gateway {
             let _ = child.wait();
         }
     }
-}
-
-/// An address that nobody has now. Below the ports that the system gives to outgoing connections: one of those could take
-/// it before the gateway does.
-pub fn free_address() -> SocketAddr {
-    let chance = RandomState::new();
-    let port = |attempt: u64| 10_000 + u16::try_from(chance.hash_one(attempt) % 20_000).unwrap();
-    let addresses = (0..100).map(|attempt| SocketAddr::from(([127, 0, 0, 1], port(attempt))));
-    addresses.into_iter().find(|address| TcpListener::bind(address).is_ok()).expect("a free port")
 }

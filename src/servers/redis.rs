@@ -1,0 +1,87 @@
+//! A Redis server that keeps nothing on disk unless it is told to.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::servers::{free_address, listens, signal, spawn, until};
+
+pub struct Redis {
+    pub address: SocketAddr,
+    pub folder: TempDir,
+    options: Vec<String>,
+    /// Put before the command, such as `faketime`.
+    wrapper: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Redis {
+    /// A server that takes commands.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with more options of the command line, such as `["--maxmemory", "2mb"]`.
+    pub fn start_with(options: &[&str]) -> Self {
+        Self::start_under(&[], options)
+    }
+
+    /// The same as the child of another command, such as `["faketime", "-f", "+1h"]`.
+    pub fn start_under(wrapper: &[&str], options: &[&str]) -> Self {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let mut server = Self {
+            address: free_address(),
+            folder: tempfile::tempdir().unwrap(),
+            options: owned(options),
+            wrapper: owned(wrapper),
+            child: None,
+        };
+        server.restart();
+        server
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Starts the process again on the same port and folder. Without `--appendonly yes` it knows nothing of before.
+    pub fn restart(&mut self) {
+        let words: Vec<&str> = self.wrapper.iter().map(String::as_str).chain(["redis-server"]).collect();
+        let log = File::options().create(true).append(true).open(self.folder.path().join("server.log")).unwrap();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(["--port", &self.address.port().to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        command.args(["--dir", &self.folder.path().to_string_lossy()]).args(&self.options);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(spawn(&mut command, "redis-server"));
+        until("the start of Redis", || listens(self.address).filter(|_| self.command(&["PING"]) == "PONG"));
+    }
+
+    /// What `redis-cli` prints of a command.
+    pub fn command(&self, words: &[&str]) -> String {
+        let port = self.address.port().to_string();
+        let output = Command::new("redis-cli").args(["-p", &port]).args(words).output();
+        let output = output.unwrap_or_else(|error| panic!("redis-cli: {error}; it is in Debian's package redis-tools"));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Sends the process a signal: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.as_ref().unwrap(), name);
+    }
+
+    /// Ends the process at once, as a crash does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
