@@ -10,13 +10,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use http::{Request, Response};
 use tokio::runtime::{Builder, LocalOptions, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, AdminState};
 use crate::app::build;
 use crate::app::load::Ready;
+use crate::app::signals::StopSignals;
 use crate::body::{Body, Incoming};
 use crate::clock;
 use crate::config::{Listener, Upstream, Workers};
@@ -252,28 +252,6 @@ impl Handler for Gate {
         }
         let arrival = Arrival { now: clock::now(), listener: self.listener.clone(), client, peer: connection.peer, fault };
         self.worker.clone().serve(request, arrival).await
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    /// From now on these signals no longer end the process by themselves. Must be called inside a runtime.
-    fn listen() -> anyhow::Result<Self> {
-        let terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
-        let interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
-        Ok(Self { terminate, interrupt })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 
