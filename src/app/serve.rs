@@ -310,7 +310,7 @@ fn explain_fn(pipeline: Arc<Pipeline>) -> admin::ExplainFn {
         Box::pin(async move {
             // serde's own words would repeat what stands there, which may be a credential.
             let question: Question = serde_json::from_value(question).map_err(|_| QUESTION.to_owned())?;
-            let explanation = pipeline.explain(&question, clock::now())?;
+            let explanation = pipeline.explain(&question, clock::now()).await?;
             serde_json::to_value(explanation).map_err(|error| error.to_string())
         })
     })

@@ -21,7 +21,7 @@ mod upstream;
 pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
 use decode::section;
 pub use issuer::{AccountSource, Issuer, JwsAlgorithm, KeysFrom};
-pub use limit::{Algorithm, Count, KeyPart, Limit, Mode};
+pub use limit::{Algorithm, Count, KeyPart, Limit, Mode, OnOutage};
 #[cfg(test)]
 pub use listener::ListenerLimits;
 pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, TrustedProxies};
