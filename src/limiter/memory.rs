@@ -107,13 +107,12 @@ impl Memory {
     pub fn learn(&self, key: CellKey, told: Memento, found: Memento, now: Tick, dead_at: Tick) {
         let slot = key.bits();
         let mut shard = self.shard(slot);
-        let entry = match shard.cells.get_mut(&slot) {
+        match shard.cells.get(&slot) {
             Some(entry) if entry.origin == Origin::ALONE && entry.cell != told.cell => return,
-            Some(entry) => entry,
-            None if shard.has_room(self.capacity, now) => shard.cells.entry(slot).or_insert(Entry::new(now)),
-            None => return,
-        };
-        *entry = Entry { cell: found.cell, dead_at: dead_at.0, origin: found.origin };
+            None if !shard.has_room(self.capacity, now) => return,
+            Some(_) | None => {}
+        }
+        shard.cells.insert(slot, Entry { cell: found.cell, dead_at: dead_at.0, origin: found.origin });
         shard.sweep_at = shard.sweep_at.min(dead_at.0);
     }
 

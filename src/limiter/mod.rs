@@ -8,6 +8,8 @@ mod memory;
 mod node_clock;
 mod shared;
 mod spending;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,7 @@ use crate::config::value::Quota;
 pub use key::CellKey;
 pub use memory::Memory;
 pub use shared::{Shared, Waited};
-pub use spending::{Counted, Counting, OverLimit, Refusal, Spending, Spent, Subject};
+pub use spending::{Counted, Counting, Refusal, Spending, Spent, Subject};
 
 /// One limit, ready to be spent from.
 #[derive(Clone, Debug)]

@@ -62,7 +62,7 @@ mod tests {
     fn the_shared_clock_is_followed_and_a_step_noticed() {
         let clock = NodeClock::default();
         assert_eq!(clock.at(Tick(5)), Tick(5));
-        let mut see = |asked: u64, answered: u64, shared: u64| {
+        let see = |asked: u64, answered: u64, shared: u64| {
             (clock.follow(Tick(asked), Tick(answered), Tick(shared)), clock.at(Tick(answered)).0.abs_diff(YEAR_2026))
         };
         assert_eq!(see(1000, 1400, YEAR_2026 + 1200), (Moved, 1200), "the first answer");

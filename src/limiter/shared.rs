@@ -232,14 +232,14 @@ async fn give_back_one(counters: &Counters, refund: &Refund) -> Result<(), Unava
 }
 
 /// What the script takes to spend or to peek.
-fn spend_arguments(action: i64, rule: &Rule, told: Memento, birth: u64) -> [i64; 10] {
+pub(super) fn spend_arguments(action: i64, rule: &Rule, told: Memento, birth: u64) -> [i64; 10] {
     let [a, b, c, d] = rule.parts();
     let [at, low, before] = told.cell.parts(rule.algorithm);
     [action, algorithm(rule), signed(a), signed(b), signed(c), signed(d), signed(birth), signed(at), signed(low), signed(before)]
 }
 
 /// What it takes to give back what was spent at a moment for as many nodes.
-fn refund_arguments(rule: &Rule, spent_at: Tick, nodes: u32) -> [i64; 9] {
+pub(super) fn refund_arguments(rule: &Rule, spent_at: Tick, nodes: u32) -> [i64; 9] {
     let [a, b, c, d] = rule.parts();
     let [taken, ns] = rule.taken(nodes);
     [REFUND, algorithm(rule), signed(a), signed(b), signed(c), signed(d), signed(spent_at.0), signed(taken), signed(ns)]
@@ -260,8 +260,8 @@ fn signed(number: u64) -> i64 {
 
 static COUNTER: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("lua/clock.lua"), include_str!("lua/counter.lua"))));
-const PEEK: i64 = 1;
-const SPEND: i64 = 2;
+pub(super) const PEEK: i64 = 1;
+pub(super) const SPEND: i64 = 2;
 const REFUND: i64 = 3;
 
 /// Units on their way back, at most; further ones are lost, which only makes a limit stricter.

@@ -167,10 +167,9 @@ end
 local known = { born = tonumber(ARGV[7]), at = tonumber(ARGV[8]), low = tonumber(ARGV[9]), before = tonumber(ARGV[10]) }
 -- Another birth than the caller remembers: the server has lost the counter. What the caller has seen of it is not forgotten.
 -- Otherwise the stored one is right even where it counts less: another node has given something back.
-if not cell then
-    cell = { born = now, at = 0, low = 0, before = 0 }
-end
-if known.born ~= cell.born then
+local lost = not cell or cell.born ~= known.born
+cell = cell or { born = now, at = 0, low = 0, before = 0 }
+if lost then
     settle(cell)
     settle(known)
     merge(cell, known)
