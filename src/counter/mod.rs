@@ -108,13 +108,7 @@ impl Counters {
     ///
     /// # Errors
     /// When the script was not run, or nobody knows whether it was.
-    pub async fn run(
-        &self,
-        script: &Script,
-        key: &[u8],
-        arguments: &[i64],
-        patience: Duration,
-    ) -> Result<Answer, Unavailable> {
+    pub async fn run(&self, script: &Script, key: &[u8], arguments: &[i64], patience: Duration) -> Result<Answer, Unavailable> {
         let shared = &self.inner.shared;
         let Some(live) = shared.live.load_full().filter(|live| !live.breaker.is_open()) else {
             shared.calls.add(AWAY, 1);
@@ -150,6 +144,11 @@ impl Counters {
     /// How many gateways share the counters, this one among them; from 1.
     pub fn nodes(&self) -> u32 {
         self.inner.nodes
+    }
+
+    /// The number of the connection that the next call goes over, from 1; 0 where there is none.
+    pub fn generation(&self) -> u64 {
+        self.inner.shared.live.load().as_ref().map_or(0, |live| live.generation)
     }
 
     /// Whether the next call will be sent.

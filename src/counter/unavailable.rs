@@ -58,16 +58,5 @@ fn plain(code: &str) -> String {
 
 /// A replica, a full memory, a start that is not over, a disk that fails, a cluster without some of its slots, a script that
 /// does not end, a master without its replicas, a user who may not.
-const ALL_CALLS: [&str; 11] = [
-    "READONLY",
-    "OOM",
-    "LOADING",
-    "MISCONF",
-    "CLUSTERDOWN",
-    "BUSY",
-    "MASTERDOWN",
-    "NOREPLICAS",
-    "NOAUTH",
-    "NOPERM",
-    "WRONGPASS",
-];
+const ALL_CALLS: [&str; 11] =
+    ["READONLY", "OOM", "LOADING", "MISCONF", "CLUSTERDOWN", "BUSY", "MASTERDOWN", "NOREPLICAS", "NOAUTH", "NOPERM", "WRONGPASS"];

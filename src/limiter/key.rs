@@ -99,6 +99,6 @@ mod tests {
             let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
             assert!(name.len() == 25 && name.strip_prefix("gw:").unwrap().bytes().all(plain), "{name}");
         }
-        assert_eq!(CellKey::new(&rule, &[b"bob"]).name(), "gw:?");
+        assert_eq!(CellKey::new(&rule, &[b"bob"]).name(), "gw:dyc2Q8dQJASm_aR1ktE89g");
     }
 }

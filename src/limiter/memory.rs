@@ -107,10 +107,12 @@ impl Memory {
     pub fn learn(&self, key: CellKey, told: Memento, found: Memento, now: Tick, dead_at: Tick) {
         let slot = key.bits();
         let mut shard = self.shard(slot);
-        match shard.cells.get(&slot) {
-            Some(entry) if entry.origin == Origin::ALONE && entry.cell != told.cell => return,
-            None if !shard.has_room(self.capacity, now) => return,
-            Some(_) | None => {}
+        let stays = match shard.cells.get(&slot) {
+            Some(entry) => entry.origin == Origin::ALONE && entry.cell != told.cell,
+            None => !shard.has_room(self.capacity, now),
+        };
+        if stays {
+            return;
         }
         shard.cells.insert(slot, Entry { cell: found.cell, dead_at: dead_at.0, origin: found.origin });
         shard.sweep_at = shard.sweep_at.min(dead_at.0);
@@ -195,8 +197,8 @@ const SMALLEST_SHARD: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::value::Quota;
     use crate::config::Algorithm;
+    use crate::config::value::Quota;
     use std::time::Duration;
 
     const SECOND: u64 = 1_000_000;
@@ -267,7 +269,8 @@ mod tests {
         assert_eq!(flood(0), 99 + 5);
         assert_eq!(memory.cells(), 100 + 1);
         assert!(!memory.spend(&rule, key(&rule, "victim"), Tick(2), 1).allowed);
-        let (peeked, spent) = (memory.peek(&rule, key(&rule, "new"), Tick(2), 1), memory.spend(&rule, key(&rule, "new"), Tick(2), 1));
+        let (peeked, spent) =
+            (memory.peek(&rule, key(&rule, "new"), Tick(2), 1), memory.spend(&rule, key(&rule, "new"), Tick(2), 1));
         assert_eq!((peeked.allowed, spent.allowed), (false, false));
     }
 

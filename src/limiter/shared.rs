@@ -26,6 +26,7 @@ use crate::rejection::Failure;
 /// Counters in a store that other nodes count in too.
 pub struct Shared {
     counters: Counters,
+    script: &'static Script,
     /// What this node has seen of the counters, and what it counts alone; by their clock.
     seen: Memory,
     clock: NodeClock,
@@ -74,7 +75,7 @@ impl Shared {
         let help = "Units of limits that count failures, which a success could not give back to the shared counters";
         metrics.counter("gateward_limit_refunds_lost", help, move || shown.lost.load(Ordering::Relaxed));
         let (seen, clock) = (Memory::new(Memory::DEFAULT_CAPACITY), NodeClock::default());
-        Self { counters, seen, clock, refunds, tally, refunding }
+        Self { counters, script: &COUNTER, seen, clock, refunds, tally, refunding }
     }
 
     /// How many counters this node remembers.
@@ -99,9 +100,7 @@ impl Shared {
             (Ok(taken), _) => (&self.tally.shared, Ok(Some(taken))),
             (Err(_), OnOutage::Local) => (&self.tally.local, Ok(Some(self.take_alone(rule, key, spending)))),
             (Err(_), OnOutage::Open) => (&self.tally.open, Ok(None)),
-            (Err(why), OnOutage::Closed) => {
-                (&self.tally.closed, Err(Failure::CountersUnavailable { detail: why.to_string() }))
-            }
+            (Err(why), OnOutage::Closed) => (&self.tally.closed, Err(Failure::CountersUnavailable { detail: why.to_string() })),
         };
         if spending == Spending::Spend {
             outcome.0.fetch_add(1, Ordering::Relaxed);
@@ -109,13 +108,7 @@ impl Shared {
         outcome.1
     }
 
-    async fn ask(
-        &self,
-        rule: &Rule,
-        key: CellKey,
-        spending: Spending,
-        waited: &mut Waited,
-    ) -> Result<Taken, Unavailable> {
+    async fn ask(&self, rule: &Rule, key: CellKey, spending: Spending, waited: &mut Waited) -> Result<Taken, Unavailable> {
         let patience = self.counters.timeout().saturating_sub(waited.0);
         if patience.is_zero() {
             return Err(Unavailable::TimedOut);
@@ -125,7 +118,7 @@ impl Shared {
         let action = if spending == Spending::Spend { SPEND } else { PEEK };
         let asked = clock::now().tick;
         let arguments = spend_arguments(action, rule, told, told.origin.birth(generation));
-        let answer = self.counters.run(&COUNTER, key.name().as_bytes(), &arguments, patience).await;
+        let answer = self.counters.run(self.script, key.name().as_bytes(), &arguments, patience).await;
         let answered = clock::now().tick;
         waited.0 += Duration::from_micros(answered.since(asked));
         let answer = Reply::read(&answer?.values, rule.algorithm).ok_or(Unavailable::Malformed)?;
@@ -167,6 +160,18 @@ impl Shared {
         if self.refunds.try_send(refund).is_err() {
             self.tally.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+impl Shared {
+    pub fn forget(&self) {
+        self.seen.forget();
+    }
+
+    /// Asks by a script of the test's, whose clock may be another.
+    pub fn ask_by(&mut self, script: &'static Script) {
+        self.script = script;
     }
 }
 

@@ -102,7 +102,9 @@ impl Ledger {
 
     /// Writes the limit that refused, else the one that is nearest to its end, in the contract's style.
     pub fn write_headers(&self, style: LimitHeaders, now: Now, headers: &mut HeaderMap) {
-        let Some(spent) = self.spent.iter().min_by_key(|spent| (spent.decision.allowed, spent.decision.remaining)) else { return };
+        let Some(spent) = self.spent.iter().min_by_key(|spent| (spent.decision.allowed, spent.decision.remaining)) else {
+            return;
+        };
         let decision = &spent.decision;
         let reset = decision.reset_after.as_millis().div_ceil(1000);
         match style {

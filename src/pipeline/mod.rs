@@ -95,12 +95,7 @@ struct Judged<'p> {
 
 impl Pipeline {
     /// All stages up to the decision. Changes nothing but counters, and not even those when it only peeks.
-    async fn judge(
-        &self,
-        exchange: &mut Exchange,
-        ledger: &mut Ledger,
-        spending: Spending,
-    ) -> Result<Judged<'_>, Rejection> {
+    async fn judge(&self, exchange: &mut Exchange, ledger: &mut Ledger, spending: Spending) -> Result<Judged<'_>, Rejection> {
         self.check_head(exchange)?;
         let found = self.routing.find(exchange)?;
         let (service, route, limits) = self.lane(&found, exchange)?;

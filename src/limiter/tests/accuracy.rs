@@ -46,7 +46,7 @@ async fn three_nodes_together_get_the_limit() {
     let redis = Redis::start();
     let nodes = [Node::start(&redis, 3).await, Node::start(&redis, 3).await, Node::start(&redis, 3).await];
     for algorithm in ALGORITHMS {
-        let rule = rule("nodes", algorithm, 60, 24 * HOUR);
+        let rule = rule("nodes", algorithm, 60, LONG);
         let (a, b, c) = tokio::join!(nodes[0].admitted(&rule, 200), nodes[1].admitted(&rule, 200), nodes[2].admitted(&rule, 200));
         assert_eq!(a + b + c, 60, "{algorithm:?}: {a} {b} {c}");
         let last = nodes[0].spend(&rule).await.decision;
