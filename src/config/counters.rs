@@ -31,16 +31,20 @@ impl Counters {
     pub fn check(&self, report: &mut Report) {
         if !TIMEOUTS.contains(&self.timeout) {
             let (least, most) = (TIMEOUTS.start(), TIMEOUTS.end());
-            let why = format!("`timeout` is {:?}, expected {least:?} to {most:?}: each request may have to wait that long", self.timeout);
+            let why = format!(
+                "`timeout` is {:?}, expected {least:?} to {most:?}: each request may have to wait that long",
+                self.timeout
+            );
             report.error(report.at(self.place, "timeout"), why);
         }
         if !(1..=MOST_NODES).contains(&self.nodes) {
             let why = format!("`nodes` is {}, expected 1 to {MOST_NODES}", self.nodes);
             report.error(report.at(self.place, "nodes"), why);
         }
-        let is_tls = matches!(&self.url, CountersUrl::Redis(redis) if redis.is_tls);
-        if let (Some(file), false, true) = (&self.ca_file, is_tls, report.is_sound(self.place, "url")) {
-            report.error_with_help(file.place, "`ca_file` is for a connection with TLS", "expected a `url` such as \"rediss://HOST\"");
+        let is_plain = matches!(&self.url, CountersUrl::Redis(redis) if !redis.is_tls);
+        if let (Some(file), true) = (&self.ca_file, is_plain) {
+            let why = "`ca_file` is for a connection with TLS";
+            report.error_with_help(file.place, why, "expected a `url` such as \"rediss://HOST\"");
         }
     }
 }
@@ -69,7 +73,10 @@ pub struct RedisUrl {
 pub enum Servers {
     Single(ServerAddress),
     /// The sentinels that know who is the master of that name.
-    Sentinel { sentinels: Vec<ServerAddress>, master: String },
+    Sentinel {
+        sentinels: Vec<ServerAddress>,
+        master: String,
+    },
     /// Some nodes of a cluster; they name the others.
     Cluster(Vec<ServerAddress>),
 }
@@ -131,7 +138,9 @@ impl RedisUrl {
                 (Servers::Sentinel { sentinels: servers, master: parse_master(master)? }, database)
             }
             (Kind::Cluster, None) if path.is_empty() => (Servers::Cluster(servers), path),
-            (Kind::Cluster, _) => return Err("a cluster has no numbered databases: nothing may stand after the servers".to_owned()),
+            (Kind::Cluster, _) => {
+                return Err("a cluster has no numbered databases: nothing may stand after the servers".to_owned());
+            }
             (Kind::Single, Some(_)) => return Err("the database is no number from 0 to 65535".to_owned()),
         };
         Ok(Self { servers, is_tls, username, password, database: parse_database(database)? })
@@ -168,7 +177,12 @@ fn parse_database(text: &str) -> Result<u32, String> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     match text {
         "" => Ok(0),
-        _ => text.parse::<u16>().ok().filter(|_| digits).map(u32::from).ok_or("the database is no number from 0 to 65535".to_owned()),
+        _ => text
+            .parse::<u16>()
+            .ok()
+            .filter(|_| digits)
+            .map(u32::from)
+            .ok_or("the database is no number from 0 to 65535".to_owned()),
     }
 }
 
@@ -194,7 +208,8 @@ impl Decode for CountersUrl {
 impl PartialEq for RedisUrl {
     fn eq(&self, other: &Self) -> bool {
         let exposed = |url: &Self| url.password.as_ref().map(|password| password.expose().to_owned());
-        (&self.servers, self.is_tls, &self.username, self.database) == (&other.servers, other.is_tls, &other.username, other.database)
+        (&self.servers, self.is_tls, &self.username, self.database)
+            == (&other.servers, other.is_tls, &other.username, other.database)
             && exposed(self) == exposed(other)
     }
 }
@@ -302,7 +317,10 @@ mod tests {
             ("redis://", "`` is no host"),
             ("redis://one,two", "several servers are a `redis+sentinel://` or a `redis+cluster://`"),
             ("redis://one:0", "the port is no number from 1 to 65535"),
-            ("redis://hunter2@one", "the URL has a user without a password; a password alone stands behind a colon, `:PASSWORD@`"),
+            (
+                "redis://hunter2@one",
+                "the URL has a user without a password; a password alone stands behind a colon, `:PASSWORD@`",
+            ),
             ("redis://u:@one", "the password is empty"),
             ("redis://:%ff@one", "the user or the password is no UTF-8 where its percent signs are decoded"),
             ("redis://:hunter/2@one", "there is a `@` after a `/`; in a password write `/` as %2F and `@` as %40"),

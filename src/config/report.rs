@@ -198,7 +198,8 @@ impl Report {
         let line = source.text.lines().nth(number - 1).unwrap_or_default();
         // A long line is cut to the part around the place; control characters would draw on the reader's terminal.
         let from = if line.chars().count() > EXCERPT { (column - 1).saturating_sub(EXCERPT / 2) } else { 0 };
-        let shown: String = hide_credentials(line).chars().skip(from).take(EXCERPT).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let shown: String =
+            hide_credentials(line).chars().skip(from).take(EXCERPT).map(|c| if c.is_control() { ' ' } else { c }).collect();
         let span = source.text.get(place.start..place.end).and_then(|text| text.lines().next()).unwrap_or_default();
         let indent = column - 1 - from;
         let carets = span.chars().count().min(shown.chars().count().saturating_sub(indent)).max(1);

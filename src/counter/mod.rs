@@ -108,13 +108,7 @@ impl Counters {
     ///
     /// # Errors
     /// When the script was not run, or nobody knows whether it was.
-    pub async fn run(
-        &self,
-        script: &Script,
-        key: &[u8],
-        arguments: &[i64],
-        patience: Duration,
-    ) -> Result<Answer, Unavailable> {
+    pub async fn run(&self, script: &Script, key: &[u8], arguments: &[i64], patience: Duration) -> Result<Answer, Unavailable> {
         let shared = &self.inner.shared;
         let Some(live) = shared.live.load_full().filter(|live| !live.breaker.is_open()) else {
             shared.calls.add(AWAY, 1);

@@ -59,9 +59,7 @@ async fn hear(shared: Arc<Shared>, look: Arc<Notify>) {
 /// Whether what came over the channel was told by another process than the one of this name.
 pub fn is_news(message: &[Value], own_name: &str) -> bool {
     match message {
-        [Value::BulkString(channel), Value::BulkString(name)] => {
-            channel == CHANNEL.as_bytes() && name != own_name.as_bytes()
-        }
+        [Value::BulkString(channel), Value::BulkString(name)] => channel == CHANNEL.as_bytes() && name != own_name.as_bytes(),
         _ => false,
     }
 }

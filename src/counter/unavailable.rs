@@ -40,7 +40,6 @@ impl From<RedisError> for Unavailable {
             ErrorKind::Server(_) | ErrorKind::Extension => Self::Refused { code: code_of(&error) },
             ErrorKind::AuthenticationFailed => Self::Refused { code: error.code().map_or("AUTH".to_owned(), plain) },
             ErrorKind::RESP3NotSupported => lost("the server is older than Redis 7"),
-            ErrorKind::UnexpectedReturnType => Self::Malformed,
             ErrorKind::Parse => lost("what answers does not speak Redis' protocol"),
             _ => lost(&error.source().map_or_else(|| error.category().to_owned(), ToString::to_string)),
         }
@@ -58,16 +57,5 @@ fn plain(code: &str) -> String {
 
 /// A replica, a full memory, a start that is not over, a disk that fails, a cluster without some of its slots, a script that
 /// does not end, a master without its replicas, a user who may not.
-const ALL_CALLS: [&str; 11] = [
-    "READONLY",
-    "OOM",
-    "LOADING",
-    "MISCONF",
-    "CLUSTERDOWN",
-    "BUSY",
-    "MASTERDOWN",
-    "NOREPLICAS",
-    "NOAUTH",
-    "NOPERM",
-    "WRONGPASS",
-];
+const ALL_CALLS: [&str; 11] =
+    ["READONLY", "OOM", "LOADING", "MISCONF", "CLUSTERDOWN", "BUSY", "MASTERDOWN", "NOREPLICAS", "NOAUTH", "NOPERM", "WRONGPASS"];
