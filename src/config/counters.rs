@@ -41,13 +41,10 @@ impl Counters {
             let why = format!("`nodes` is {}, expected 1 to {MOST_NODES}", self.nodes);
             report.error(report.at(self.place, "nodes"), why);
         }
-        let is_tls = matches!(&self.url, CountersUrl::Redis(redis) if redis.is_tls);
-        if let (Some(file), false, true) = (&self.ca_file, is_tls, report.is_sound(self.place, "url")) {
-            report.error_with_help(
-                file.place,
-                "`ca_file` is for a connection with TLS",
-                "expected a `url` such as \"rediss://HOST\"",
-            );
+        let is_plain = matches!(&self.url, CountersUrl::Redis(redis) if !redis.is_tls);
+        if let (Some(file), true) = (&self.ca_file, is_plain) {
+            let why = "`ca_file` is for a connection with TLS";
+            report.error_with_help(file.place, why, "expected a `url` such as \"rediss://HOST\"");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use redis::{Cmd, ErrorKind, ServerErrorKind, cmd};
+use redis::{Cmd, ErrorKind, ServerErrorKind, Value, cmd, from_redis_value};
 
 use crate::counter::Unavailable;
 use crate::counter::link::Link;
@@ -30,12 +30,13 @@ impl Script {
     /// Runs it. A server that does not know it, because it was restarted or told to forget, is sent the text.
     pub(super) async fn run(&self, link: &mut Link, key: &[u8], arguments: &[i64]) -> Result<Vec<i64>, Unavailable> {
         let by_name = link.query(&invocation("EVALSHA", &self.sha1, key, arguments)).await;
-        match by_name {
+        let value: Value = match by_name {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                Ok(link.query(&invocation("EVAL", &self.source, key, arguments)).await?)
+                link.query(&invocation("EVAL", &self.source, key, arguments)).await?
             }
-            outcome => Ok(outcome?),
-        }
+            outcome => outcome?,
+        };
+        from_redis_value(value).map_err(|_| Unavailable::Malformed)
     }
 }
 

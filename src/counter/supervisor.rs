@@ -59,7 +59,7 @@ impl Supervisor {
     }
 
     /// A new connection that takes writes as fast as requests want them.
-    async fn connect(&mut self, generation: u64, probe: &Script) -> Result<Live, Unavailable> {
+    pub(super) async fn connect(&mut self, generation: u64, probe: &Script) -> Result<Live, Unavailable> {
         let breaker = Arc::new(Breaker::default());
         let mut link = self.dialer.dial(self.ear(breaker.clone())).await?;
         timeout(PATIENCE, link.subscribe(CHANNEL)).await.map_err(|_| Unavailable::TimedOut)??;

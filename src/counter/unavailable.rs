@@ -40,7 +40,6 @@ impl From<RedisError> for Unavailable {
             ErrorKind::Server(_) | ErrorKind::Extension => Self::Refused { code: code_of(&error) },
             ErrorKind::AuthenticationFailed => Self::Refused { code: error.code().map_or("AUTH".to_owned(), plain) },
             ErrorKind::RESP3NotSupported => lost("the server is older than Redis 7"),
-            ErrorKind::UnexpectedReturnType => Self::Malformed,
             ErrorKind::Parse => lost("what answers does not speak Redis' protocol"),
             _ => lost(&error.source().map_or_else(|| error.category().to_owned(), ToString::to_string)),
         }
