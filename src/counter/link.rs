@@ -1,7 +1,7 @@
 //! Connections: to one server, to the master that sentinels name, to a cluster. The crate's own retries, timeouts and
 //! reconnections are switched off where they can be: how long something may take is decided by whoever asks.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,7 +159,7 @@ impl Dialer {
             cluster = cluster.certs(tls.clone());
         }
         let cluster: ClusterClient = cluster.build()?;
-        let joining = tokio::time::timeout(2 * CONNECT, cluster.get_async_connection());
+        let joining = tokio::time::timeout(JOIN, cluster.get_async_connection());
         Ok(Link::Cluster(joining.await.map_err(|_| Unavailable::TimedOut)??))
     }
 
@@ -207,5 +207,7 @@ fn deliver(ear: Ear) -> impl Fn(PushInfo) -> Result<(), std::convert::Infallible
 
 /// From the look-up of a name to the end of the greeting.
 const CONNECT: Duration = Duration::from_millis(500);
+/// To some node of a cluster, and then to those that it names; a silent one costs each step its whole time.
+const JOIN: Duration = CONNECT.saturating_mul(4);
 /// Calls that may wait to be sent; one more waits for its place.
 const CALLS: usize = 4096;

@@ -56,3 +56,19 @@ async fn a_cluster_counts_each_key_on_its_node_and_goes_on_after_a_promotion() {
     assert!(servers.servers[4].command(&["KEYS", "gw:*"]).lines().count() > 0);
     counters.close().await;
 }
+
+#[tokio::test]
+async fn a_master_that_is_stopped_is_found_out_and_its_keys_go_on_with_its_replica() {
+    let servers = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
+    let counters = connected(&servers.url()).await;
+    servers.servers[1].signal("STOP");
+    until_up(&counters, false).await;
+    until_up(&counters, true).await;
+    for number in 0..32 {
+        let outcome = counters.run(&count(), format!("gw:{number}").as_bytes(), &[1], PATIENCE).await;
+        assert_eq!(outcome.unwrap().values, [1, 7], "{number}");
+    }
+    assert!(servers.servers[4].command(&["ROLE"]).starts_with("master"));
+    servers.servers[1].signal("CONT");
+    counters.close().await;
+}
