@@ -10,7 +10,7 @@ fn prepare(upstream: &Upstream, counters: &str) -> Gateway {
 }
 
 fn gauge(gateway: &Gateway) -> bool {
-    let page = gateway.admin("GET /metrics").text();
+    let page = gateway.admin("GET /metrics").body;
     assert!(page.contains("# TYPE gateward_counters_up gauge\n"), "{page}");
     page.contains("gateward_counters_up 1.0\n")
 }
@@ -45,5 +45,5 @@ fn several_nodes_that_count_for_themselves_are_warned_once() {
     assert_eq!(gateway.get("/health", &[]).status, 200);
     let said = gateway.stderr();
     assert_eq!(said.matches("each of the 3 nodes counts for itself").count(), 1, "{said}");
-    assert!(!gateway.admin("GET /metrics").text().contains("gateward_counters"));
+    assert!(!gateway.admin("GET /metrics").body.contains("gateward_counters"));
 }
