@@ -118,7 +118,7 @@ async fn what_cannot_be_connected_to_is_said_without_the_password() {
 
 /// One more supervisor for the same counters, whose tries a test sees.
 fn supervisor(counters: &Counters, url: &str, ca_file: Option<&Path>) -> Result<Supervisor, OpenError> {
-    let config::CountersUrl::Redis(url) = section(url, TIMEOUT).url else { panic!("{url} is no Redis") };
+    let CountersUrl::Redis(url) = section(url, TIMEOUT).url else { panic!("{url} is no Redis") };
     Ok(Supervisor { dialer: Dialer::new(&url, ca_file)?, shared: counters.inner.shared.clone() })
 }
 

@@ -134,13 +134,17 @@ async fn a_server_that_takes_no_writes_is_away_until_it_does() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_is_the_trouble_of_one_call() {
+async fn a_call_that_cannot_be_answered_is_its_own_trouble() {
     let redis = Redis::start();
     let counters = connected(&redis.url()).await;
     redis.command(&["LPUSH", "gw:list", "1"]);
     for _ in 0..20 {
         let outcome = counters.run(&count(), b"gw:list", &[1], PATIENCE).await;
         assert_eq!(outcome, Err(Unavailable::Refused { code: "WRONGTYPE".to_owned() }));
+    }
+    // Without time for an answer nothing is sent.
+    for patience in [Duration::ZERO, TIMER] {
+        assert_eq!(counters.run(&count(), b"gw:a", &[1], patience).await, Err(Unavailable::TimedOut));
     }
     let malformed = counters.run(&Script::new("return {'no number'}"), b"gw:a", &[], PATIENCE).await;
     assert_eq!(malformed, Err(Unavailable::Malformed));
@@ -180,8 +184,8 @@ fn calls_come_from_other_runtimes_than_the_connections() {
 
 /// The lines of the diagnostic log about the counters, without their time.
 fn said(kept: &Kept) -> Vec<String> {
-    let lines = kept.text();
-    lines.lines().filter_map(|line| line.split_once("gateward::counter::supervisor: ")).map(|(_, rest)| rest.to_owned()).collect()
+    let of_ours = |line: &str| line.split_once("gateward::counter").map(|(_, rest)| rest.split_once(": ").unwrap().1.to_owned());
+    kept.text().lines().filter_map(of_ours).collect()
 }
 
 #[tokio::test]
@@ -195,6 +199,11 @@ async fn one_line_says_that_they_are_away_and_one_that_they_are_back() {
     let address = redis.address;
     let counters = connected(&format!("redis://gw:hunter2@{address}/2")).await;
     assert_eq!(said(&kept), Vec::<String>::new());
+    redis.command(&["-n", "2", "LPUSH", "gw:list", "1"]);
+    for _ in 0..3 {
+        let outcome = counters.run(&count(), b"gw:list", &[1], PATIENCE).await;
+        assert_eq!(outcome, Err(Unavailable::Refused { code: "WRONGTYPE".to_owned() }));
+    }
     redis.kill();
     until_up(&counters, false).await;
     calls(&counters, 100, PATIENCE).await;
@@ -203,9 +212,11 @@ async fn one_line_says_that_they_are_away_and_one_that_they_are_back() {
     until_up(&counters, true).await;
     let lines = said(&kept);
     let away = "are away: the connection ended; each limit goes on as its on_outage says";
-    assert_eq!(lines[0], format!("the shared counters at redis://{address}/2 {away}"));
-    assert!(lines[1].starts_with(&format!("the shared counters at redis://{address}/2 are back after ")), "{lines:?}");
-    assert_eq!(lines.len(), 2, "{lines:?}");
+    let call = "a call to the shared counters failed by itself: the server refuses with WRONGTYPE; said once for each connection";
+    assert_eq!(lines[0], call);
+    assert_eq!(lines[1], format!("the shared counters at redis://{address}/2 {away}"));
+    assert!(lines[2].starts_with(&format!("the shared counters at redis://{address}/2 are back after ")), "{lines:?}");
+    assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(!kept.text().contains("hunter2"));
     counters.close().await;
 }
