@@ -62,6 +62,10 @@ impl Gateway {
     /// Starts the process on the same folder and waits until it is ready.
     pub fn restart(&mut self) {
         self.spawn();
+        self.wait_until_ready();
+    }
+
+    pub fn wait_until_ready(&mut self) {
         until("the gateway to be ready", || {
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "the gateway ended: {}", self.stderr());
