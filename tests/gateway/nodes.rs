@@ -61,6 +61,7 @@ pub fn what_ends_on_one_node_ends_on_all(mut nodes: Nodes) {
     let [first, second, third] = nodes.gateways.as_slice() else { panic!("three nodes") };
     first.add_user("owner", "correct horse", &["admin"]);
     let (owner, owner_refresh) = first.login("owner", "correct horse");
+    nodes.all("the other account", |gateway| ask(gateway, &owner) == 200);
     let (id, revoked) = make(first, &admin, &json!({ "name": "revoked" }));
     let (_, owned) = make(second, &owner, &json!({ "name": "owned" }));
     let (_, elsewhere) = make(third, &admin, &json!({ "name": "elsewhere", "allowed_ips": ["10.0.0.0/8"] }));

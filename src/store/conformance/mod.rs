@@ -197,7 +197,7 @@ async fn changes_to_what_does_not_exist_say_so() {
         (Change::OpenSession(session("s1", "nobody")), "account"),
         (Change::AddKey(key("k1", "nobody")), "account"),
         (end("nothing"), "session"),
-        (revoke("nothing"), "key"),
+        (revoke("nothing"), "API key"),
     ] {
         let told = format!("{change:?}");
         assert_eq!(refusal(store.write(change, Some(event("x"))).await), format!("Unknown {{ what: {what:?} }}"), "{told}");
