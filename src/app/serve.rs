@@ -19,7 +19,8 @@ use crate::app::build;
 use crate::app::load::Ready;
 use crate::body::{Body, Incoming};
 use crate::clock;
-use crate::config::{Listener, Upstream, Workers};
+use crate::config::{CountersUrl, Listener, Upstream, Workers};
+use crate::counter::Counters;
 use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings, Trust, client_address};
 use crate::observe::{AccessLog, Health, Metrics};
 use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
@@ -46,6 +47,7 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     health.set("listeners", Err("not bound yet".to_owned()));
     let metrics = Metrics::default();
     let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
+    let counters = Counters::start(&ready.config.counters, control.handle().clone(), &metrics)?;
     let pipeline = control.block_on(build::pipeline(ready, &store, log.clone(), metrics.clone()))?;
     // Before anyone can connect: a signal that nobody waits for ends the process at once.
     let mut signals = control.block_on(async { StopSignals::listen() })?;
@@ -89,6 +91,9 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     let _ = stop.send(true);
     control.block_on(async {
         let _ = admin.await;
+        if let Some(counters) = &counters {
+            counters.close().await;
+        }
         store.close().await;
     });
     match &cut {
@@ -310,18 +315,27 @@ fn explain_fn(pipeline: Arc<Pipeline>) -> admin::ExplainFn {
         Box::pin(async move {
             // serde's own words would repeat what stands there, which may be a credential.
             let question: Question = serde_json::from_value(question).map_err(|_| QUESTION.to_owned())?;
-            let explanation = pipeline.explain(&question, clock::now())?;
+            let explanation = pipeline.explain(&question, clock::now()).await?;
             serde_json::to_value(explanation).map_err(|error| error.to_string())
         })
     })
 }
 
-/// Says where the gateway listens, and for a realm without accounts how to make the first.
+/// Says where the gateway listens and counts, and for a realm without accounts how to make the first.
 fn announce(ready: &Ready, store: &Store, workers: usize) {
     for listener in &ready.config.listeners {
         tracing::info!("listening on http://{} ({} workers)", listener.address, workers);
     }
     tracing::info!("admin endpoints on http://{}", ready.config.admin.address);
+    let counters = &ready.config.counters;
+    match &counters.url {
+        CountersUrl::Redis(url) => tracing::info!("limits are counted at {url}, with {} nodes", counters.nodes),
+        CountersUrl::Memory if counters.nodes > 1 => {
+            let why = "`counters.url` is \"memory:\": a limit lets through its whole quota on each node";
+            tracing::warn!("each of the {} nodes counts for itself, because {why}", counters.nodes);
+        }
+        CountersUrl::Memory => {}
+    }
     let mut realms: Vec<&str> = Vec::new();
     for api in &ready.apis {
         let realm = &*api.facts.realm;

@@ -53,7 +53,7 @@ fn offline(ready: &Ready, question: &Question) -> anyhow::Result<Explanation> {
             output::note(&format!("the keys of {} cannot be fetched: {why}", issuer.label));
         }
     }
-    let explanation = pipeline.explain(question, clock::now()).map_err(anyhow::Error::msg);
+    let explanation = control.block_on(pipeline.explain(question, clock::now())).map_err(anyhow::Error::msg);
     control.block_on(store.close());
     explanation
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::config::value::{HostPattern, PathPattern, Quota};
-use crate::config::{Algorithm, Count, CredentialHandling, KeyPart, Mode, SigningAlgorithm};
+use crate::config::{Algorithm, Count, CredentialHandling, KeyPart, Mode, OnOutage, SigningAlgorithm};
 use crate::contract::errors::ErrorTable;
 use crate::contract::facts::ApiFacts;
 use crate::contract::fields::Fields;
@@ -131,6 +131,7 @@ pub struct Limit {
     pub burst: u32,
     pub algorithm: Algorithm,
     pub count: Count,
+    pub on_outage: OnOutage,
     pub mode: Mode,
 }
 

@@ -201,6 +201,7 @@ fn limits(api: &config::Api, file: &ContractFile, report: &mut Report) -> BTreeM
             burst,
             algorithm: spec.algorithm,
             count: spec.count,
+            on_outage: spec.on_outage,
             mode: spec.mode,
         };
         out.insert(spec.name.value.clone(), Arc::new(limit));

@@ -8,13 +8,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use crate::clock::Now;
 use crate::contract::LimitHeaders;
 use crate::identity::Principal;
-use crate::limiter::{Counted, Limiter, Spending, Spent, Subject};
+use crate::limiter::{Counted, Counting, Limiter, Refusal, Spending, Spent, Subject, Waited};
 use crate::pipeline::exchange::Exchange;
-use crate::rejection::{Denial, Stage};
+use crate::rejection::{Rejection, Stage};
 
 /// What a request has taken so far.
 #[derive(Debug, Default)]
-pub struct Ledger(Vec<Spent>);
+pub struct Ledger {
+    spent: Vec<Spent>,
+    /// For the shared counters: all limits of a request share one patience.
+    pub waited: Waited,
+}
 
 /// A route's limits and what they are spent on.
 pub struct Limits<'a> {
@@ -29,35 +33,35 @@ impl Limits<'_> {
     /// Spends the limits that need no identity.
     ///
     /// # Errors
-    /// [`Denial::OverLimit`].
-    pub fn before_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Denial> {
-        self.spend(exchange, None, ledger, |quota| !quota.needs_identity())
+    /// [`Denial::OverLimit`], [`Failure::CountersUnavailable`].
+    pub async fn before_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Rejection> {
+        self.spend(exchange, None, ledger, |quota| !quota.needs_identity()).await
     }
 
     /// Spends the limits that count by account or key.
     ///
     /// # Errors
-    /// [`Denial::OverLimit`].
-    pub fn with_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Denial> {
+    /// [`Denial::OverLimit`], [`Failure::CountersUnavailable`].
+    pub async fn with_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Rejection> {
         let principal = exchange.notes.principal.clone();
-        self.spend(exchange, principal.as_deref(), ledger, Counted::needs_identity)
+        self.spend(exchange, principal.as_deref(), ledger, Counted::needs_identity).await
     }
 
     /// Spends, for a request whose credential was missing or refused, the fallback parts of limits that need identity.
     ///
     /// # Errors
-    /// [`Denial::OverLimit`].
-    pub fn without_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Denial> {
-        self.spend(exchange, None, ledger, |quota| quota.needs_identity() && quota.has_fallback())
+    /// [`Denial::OverLimit`], [`Failure::CountersUnavailable`].
+    pub async fn without_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Rejection> {
+        self.spend(exchange, None, ledger, |quota| quota.needs_identity() && quota.has_fallback()).await
     }
 
-    fn spend(
+    async fn spend(
         &self,
         exchange: &mut Exchange,
         principal: Option<&Principal>,
         ledger: &mut Ledger,
         chosen: impl Fn(&Counted) -> bool,
-    ) -> Result<(), Denial> {
+    ) -> Result<(), Rejection> {
         for quota in self.quotas.iter().filter(|quota| chosen(quota)) {
             let subject = Subject {
                 realm: self.realm,
@@ -68,20 +72,21 @@ impl Limits<'_> {
                 key: principal.and_then(|principal| principal.key.as_ref()).map(|key| key.id.as_str()),
                 tenant: exchange.notes.tenant.as_deref(),
             };
-            let spent = match quota.spend(self.limiter, &subject, exchange.now.tick, self.spending) {
-                Ok(Some(spent)) => spent,
-                Ok(None) => continue,
-                Err(over) => {
-                    let denial = over.denial();
-                    ledger.0.push(over.0);
-                    return Err(denial);
+            let counting = quota.spend(self.limiter, &subject, exchange.now.tick, self.spending, &mut ledger.waited).await;
+            match counting {
+                Ok(Counting::Done(spent)) => {
+                    exchange.note(Stage::Limit, || spent.to_string());
+                    ledger.spent.push(spent);
                 }
-            };
-            exchange.note(Stage::Limit, || {
-                let decision = &spent.decision;
-                format!("{}: {} of {} left", quota.name(), decision.remaining, decision.limit)
-            });
-            ledger.0.push(spent);
+                Ok(Counting::Skipped(why)) => exchange.note(Stage::Limit, || format!("{}: not counted, {why}", quota.name())),
+                Err(refusal) => {
+                    let rejection = refusal.rejection();
+                    if let Refusal::OverLimit(over) = refusal {
+                        ledger.spent.push(over.0);
+                    }
+                    return Err(rejection);
+                }
+            }
         }
         Ok(())
     }
@@ -91,13 +96,15 @@ impl Ledger {
     /// Gives back what counts failures only, when the answer is none.
     pub fn settle(&self, limiter: &Limiter, status: StatusCode) {
         if !status.is_client_error() && !status.is_server_error() {
-            self.0.iter().filter(|spent| spent.counted.counts_failures_only()).for_each(|spent| spent.refund(limiter));
+            self.spent.iter().filter(|spent| spent.counted.counts_failures_only()).for_each(|spent| spent.refund(limiter));
         }
     }
 
     /// Writes the limit that refused, else the one that is nearest to its end, in the contract's style.
     pub fn write_headers(&self, style: LimitHeaders, now: Now, headers: &mut HeaderMap) {
-        let Some(spent) = self.0.iter().min_by_key(|spent| (spent.decision.allowed, spent.decision.remaining)) else { return };
+        let Some(spent) = self.spent.iter().min_by_key(|spent| (spent.decision.allowed, spent.decision.remaining)) else {
+            return;
+        };
         let decision = &spent.decision;
         let reset = decision.reset_after.as_millis().div_ceil(1000);
         match style {
@@ -116,11 +123,8 @@ impl Ledger {
             LimitHeaders::Ietf => {
                 let name = spent.counted.name();
                 set(headers, "ratelimit", &format!("\"{name}\";r={};t={reset}", decision.remaining));
-                set(
-                    headers,
-                    "ratelimit-policy",
-                    &format!("\"{name}\";q={};w={}", decision.limit, spent.counted.window_seconds()),
-                );
+                let (quota, window) = spent.counted.policy();
+                set(headers, "ratelimit-policy", &format!("\"{name}\";q={quota};w={window}"));
             }
         }
     }
