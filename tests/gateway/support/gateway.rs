@@ -166,6 +166,13 @@ impl Gateway {
         self.try_admin(request).expect("an answer of the admin listener")
     }
 
+    /// The value of a metric, by its name with its labels as it is written.
+    pub fn metric(&self, name: &str) -> f64 {
+        let metrics = self.admin("GET /metrics").body;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no metric {name} in {metrics}")).parse().unwrap()
+    }
+
     /// The log line of an answer.
     pub fn logged(&self, answer: &Answer) -> LogLine {
         let id = answer.request_id();
