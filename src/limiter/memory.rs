@@ -302,6 +302,41 @@ mod tests {
         }
     }
 
+    /// A copy of a shared counter is exchanged for a newer one, unless something was spent from it meanwhile.
+    #[test]
+    fn what_was_spent_alone_is_told_before_it_is_exchanged() {
+        let memory = Memory::new(100);
+        let rule = rule("r", Algorithm::FixedWindow, 10, 60);
+        let a = key(&rule, "a");
+        let copy = |used: u64| Memento { cell: Cell::of_parts([0, used, 0], rule.algorithm), origin: Origin(7) };
+        let left = || memory.peek(&rule, a, Tick(1), 1).remaining;
+        assert_eq!(memory.recall(a), Memento::default());
+        memory.learn(a, Memento::default(), copy(3), Tick(1), Tick(60 * SECOND));
+        assert_eq!((memory.recall(a), left()), (copy(3), 6));
+        memory.learn(a, copy(3), copy(1), Tick(1), Tick(60 * SECOND));
+        assert_eq!((memory.recall(a), left()), (copy(1), 8), "another node gave two back");
+        let told = memory.recall(a);
+        memory.spend(&rule, a, Tick(1), 4);
+        memory.learn(a, told, copy(2), Tick(1), Tick(60 * SECOND));
+        assert_eq!((memory.recall(a), left()), (Memento { origin: Origin::ALONE, ..copy(5) }, 4), "nobody has heard of the four");
+        memory.learn(a, memory.recall(a), copy(6), Tick(1), Tick(60 * SECOND));
+        assert_eq!((memory.recall(a), left()), (copy(6), 3));
+        memory.forget();
+        assert_eq!((memory.recall(a), memory.cells()), (Memento::default(), 0));
+    }
+
+    /// A flood of callers makes no room for itself by being counted elsewhere.
+    #[test]
+    fn what_is_remembered_of_shared_counters_is_capped() {
+        let memory = Memory::new(100);
+        let rule = rule("r", Algorithm::FixedWindow, 5, 60);
+        let found = Memento { cell: Cell::of_parts([0, 1, 0], rule.algorithm), origin: Origin(7) };
+        for n in 0..10_000 {
+            memory.learn(key(&rule, &n.to_string()), Memento::default(), found, Tick(1), Tick(60 * SECOND));
+        }
+        assert_eq!((memory.cells(), memory.recall(key(&rule, "0")).cell), (100, found.cell));
+    }
+
     #[test]
     fn many_threads_together_get_no_more_than_the_limit() {
         let memory = Memory::new(100_000);

@@ -135,3 +135,108 @@ fn set(headers: &mut HeaderMap, name: &'static str, value: &dyn std::fmt::Displa
         headers.insert(HeaderName::from_static(name), value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::config::{self, CountersUrl, RedisUrl, ServerAddress, Servers};
+    use crate::contract::Api;
+    use crate::counter::Counters;
+    use crate::limiter::{Memory, Shared};
+    use crate::observe::Metrics;
+    use crate::pipeline::fixture::{api, exchange, route};
+    use crate::servers::Redis;
+
+    const ROUTE: &str = "[[api.route]]\nname = \"x\"\npath = \"/x\"\npublic = true\n";
+
+    fn quotas(api: &Api) -> Vec<Arc<Counted>> {
+        route(api, "x").limits.iter().map(|limit| Arc::new(Counted::new("api", limit.clone()))).collect()
+    }
+
+    async fn shared(redis: &Redis) -> Limiter {
+        let server = ServerAddress { host: redis.address.ip().to_string(), port: redis.address.port() };
+        let url = RedisUrl { servers: Servers::Single(server), username: None, password: None, database: 0, is_tls: false };
+        let timeout = std::time::Duration::from_millis(500);
+        let section = config::Counters { url: CountersUrl::Redis(url), timeout, ..config::Counters::default() };
+        let counters = Counters::start(&section, Handle::current(), &Metrics::default()).unwrap().unwrap();
+        for _ in 0..2000 {
+            if counters.is_up() {
+                break;
+            }
+            // waits for: the connection; the loop is bounded
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert!(counters.is_up());
+        let shared = Shared::new(counters, &Handle::current(), &Metrics::default());
+        Limiter::Shared { node: Memory::new(100), shared: Box::new(shared) }
+    }
+
+    /// Runs a request of an address through its route's limits; the code of a refusal, and the steps.
+    async fn ask(limiter: &Limiter, api: &Api, spending: Spending, client: &str) -> (Option<&'static str>, Vec<String>) {
+        let quotas = quotas(api);
+        let limits = Limits { limiter, quotas: &quotas, realm: "r", route: "x", spending };
+        let (mut exchange, mut ledger) = (exchange(client, &[]).explained(), Ledger::default());
+        let outcome = limits.before_identity(&mut exchange, &mut ledger).await;
+        let steps = exchange.steps().into_iter().map(|step| step.outcome).collect();
+        (outcome.err().map(|rejection| rejection.code()), steps)
+    }
+
+    /// A request that a later limit refuses has spent from the earlier ones: what is refused is a request too.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refused_request_has_spent_what_it_passed() {
+        let api = api(&format!(
+            "{ROUTE}limits = [\"all\", \"few\"]\n\
+             [[api.limit]]\nname = \"all\"\nper = [\"client_ip\"]\nquota = \"5 per 365d\"\n\
+             [[api.limit]]\nname = \"few\"\nper = [\"client_ip\"]\nquota = \"2 per 365d\"\n"
+        ));
+        let redis = Redis::start();
+        for limiter in [Limiter::Memory(Memory::new(100)), shared(&redis).await] {
+            let mut told = Vec::new();
+            for _ in 0..6 {
+                told.push(ask(&limiter, &api, Spending::Spend, "10.0.0.1").await);
+            }
+            let steps: Vec<String> = told.iter().map(|(_, steps)| steps.join("; ")).collect();
+            let both = ["all: 4 of 5 left; few: 1 of 2 left", "all: 3 of 5 left; few: 0 of 2 left"];
+            assert_eq!(steps, [&both[..], &["all: 2 of 5 left", "all: 1 of 5 left", "all: 0 of 5 left", ""]].concat());
+            assert_eq!(told[1].0, None);
+            assert!(told[2..].iter().all(|(code, _)| *code == Some("over_limit")));
+        }
+    }
+
+    /// `explain` asks the shared counters and changes nothing there; while they are away it says who has counted.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn peeking_changes_no_shared_counter() {
+        let limit = |name: &str, on_outage: &str| {
+            format!(
+                "[[api.limit]]\nname = \"{name}\"\nper = [\"client_ip\"]\nquota = \"5 per 365d\"\non_outage = \"{on_outage}\"\n"
+            )
+        };
+        let api = api(&format!(
+            "{ROUTE}limits = [\"l\", \"o\", \"c\"]\n{}{}{}",
+            limit("l", "local"),
+            limit("o", "open"),
+            limit("c", "closed")
+        ));
+        let mut redis = Redis::start();
+        let limiter = shared(&redis).await;
+        let fresh = ["l: 4 of 5 left", "o: 4 of 5 left", "c: 4 of 5 left"].map(str::to_owned).to_vec();
+        assert_eq!(ask(&limiter, &api, Spending::Peek, "10.0.0.1").await, (None, fresh.clone()));
+        assert_eq!(redis.command(&["KEYS", "gw:*"]), "", "peeking makes no counter");
+        assert_eq!(ask(&limiter, &api, Spending::Spend, "10.0.0.1").await, (None, fresh));
+        let digest = redis.command(&["DEBUG", "DIGEST"]);
+        let next = ["l: 3 of 5 left", "o: 3 of 5 left", "c: 3 of 5 left"].map(str::to_owned).to_vec();
+        for _ in 0..3 {
+            assert_eq!(ask(&limiter, &api, Spending::Peek, "10.0.0.1").await, (None, next.clone()));
+        }
+        assert_eq!(redis.command(&["DEBUG", "DIGEST"]), digest);
+        redis.kill();
+        let away = [
+            "l: 3 of 5 left, counted by this node alone: the shared counters are away",
+            "o: not counted, the shared counters are away, and the limit is open then",
+        ];
+        let (code, steps) = ask(&limiter, &api, Spending::Peek, "10.0.0.1").await;
+        assert_eq!((code, steps), (Some("counters_unavailable"), away.map(str::to_owned).to_vec()));
+    }
+}

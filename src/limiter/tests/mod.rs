@@ -79,8 +79,12 @@ impl Node {
         self.shared.refund(rule, key(rule), taken.receipt);
     }
 
-    async fn is_up(&self, up: bool) {
-        until("the breaker", || self.counters.is_up() == up).await;
+    async fn goes_away(&self) {
+        until("the breaker", || !self.counters.is_up()).await;
+    }
+
+    async fn comes_back(&self) {
+        until("the connection", || self.counters.is_up()).await;
     }
 }
 

@@ -18,14 +18,14 @@ async fn nodes_keep_the_limit_together_while_redis_is_away() {
         redis.kill();
         let mut admitted = Vec::new();
         for node in &nodes {
-            node.is_up(false).await;
+            node.goes_away().await;
             admitted.push(node.admitted(&rule, 90).await);
         }
         // Each goes on from what it has seen: 10, 20 and 30 of 90; a third of the rest is its own.
         assert_eq!(admitted, [26, 23, 20], "{algorithm:?}");
         redis.restart();
         for node in &nodes {
-            node.is_up(true).await;
+            node.comes_back().await;
         }
         let mut left = Vec::new();
         for node in &nodes {
@@ -43,7 +43,7 @@ async fn a_node_without_redis_gives_out_its_share() {
     let mut redis = Redis::start();
     let node = Node::start(&redis, 3).await;
     redis.kill();
-    node.is_up(false).await;
+    node.goes_away().await;
     for algorithm in ALGORITHMS {
         for (limit, share) in [(90, 30), (100, 33), (3, 1), (2, 1), (1, 1)] {
             let rule = rule(&limit.to_string(), algorithm, limit, LONG);
@@ -111,15 +111,15 @@ async fn units_are_given_back_whoever_counted_them() {
         let rule = rule("back", algorithm, 20, LONG);
         let before = node.spend(&rule).await;
         redis.kill();
-        node.is_up(false).await;
+        node.goes_away().await;
         let [during, late] = [node.spend(&rule).await, node.spend(&rule).await];
         assert_eq!([before, during, late].map(|taken| taken.receipt.source), [Source::Shared, Source::Alone, Source::Alone]);
         // One of the 20 is spent, and two by two.
         assert_eq!(node.take(&rule, Spending::Peek).await.decision.remaining, 6, "{algorithm:?}");
-        [before, during].map(|taken| node.refund(&rule, taken));
+        [before, during].into_iter().for_each(|taken| node.refund(&rule, taken));
         assert_eq!(node.take(&rule, Spending::Peek).await.decision.remaining, 8, "{algorithm:?}: as one node of two");
         redis.restart();
-        node.is_up(true).await;
+        node.comes_back().await;
         // The shared counter hears of the two that are still out, and of the one that was to be given back to it.
         let after = node.spend(&rule).await;
         node.refund(&rule, after);
@@ -147,7 +147,7 @@ async fn an_outage_is_what_the_limit_says() {
     assert!(take(OnOutage::Closed).await.unwrap().unwrap().decision.allowed);
     assert!(!take(OnOutage::Open).await.unwrap().unwrap().decision.allowed, "while it is there, all are counted");
     redis.kill();
-    node.is_up(false).await;
+    node.goes_away().await;
     let Err(Failure::CountersUnavailable { detail }) = take(OnOutage::Closed).await else { panic!("it is closed") };
     assert_eq!(detail, "they are away");
     assert_eq!(take(OnOutage::Open).await.unwrap(), None);
@@ -185,16 +185,16 @@ async fn the_first_answer_sets_the_clock() {
     let node = Node::start(&redis, 1).await;
     let rule = rule("first", Algorithm::Gcra, 5, Duration::from_hours(1));
     redis.kill();
-    node.is_up(false).await;
+    node.goes_away().await;
     assert_eq!(node.admitted(&rule, 10).await, 5);
     redis.restart();
-    node.is_up(true).await;
+    node.comes_back().await;
     let Taken { decision, receipt: Receipt { at, source } } = node.spend(&rule).await;
     assert_eq!((decision.allowed, source), (true, Source::Shared));
     let year_2026 = 1_760_000_000_000_000;
     assert!(at.0 > year_2026, "{at:?}");
     redis.kill();
-    node.is_up(false).await;
+    node.goes_away().await;
     assert_eq!(node.admitted(&rule, 10).await, 4);
     assert!(node.spend(&rule).await.receipt.at.0 >= at.0);
 }

@@ -28,7 +28,7 @@ async fn redis_holds_nothing_but_counters() {
     let mut found = 0;
     for name in names.lines().filter(|name| name.starts_with("gw:")) {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        assert!(name.len() == 25 && name[3..].bytes().all(plain), "{name}");
+        assert!(name.len() == 25 && name.bytes().skip(3).all(plain), "{name}");
         assert_eq!(redis.command(&["TYPE", name]), "string");
         let value = redis.command(&["GET", name]);
         let numbers: Vec<u64> = value.split(' ').map(|number| number.parse().unwrap()).collect();
@@ -130,14 +130,14 @@ async fn the_clock_of_the_counters_goes_on_without_them() {
         node.shared.ask_by(script);
         let before = node.spend(&rule).await.receipt;
         redis.kill();
-        node.is_up(false).await;
+        node.goes_away().await;
         let alone = node.spend(&rule).await.receipt;
         assert_eq!((before.source, alone.source), (Source::Shared, Source::Alone));
         let elapsed = alone.at.since(before.at);
         assert!((1..10_000_000).contains(&elapsed), "{elapsed}");
         assert_eq!(node.shared.cells(), cells);
         redis.restart();
-        node.is_up(true).await;
+        node.comes_back().await;
     }
 }
 
