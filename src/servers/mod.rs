@@ -1,6 +1,7 @@
 //! For tests: real servers as child processes, each in a folder and on a port of its own. They end with their value.
 //! Shared by the library's own tests and by those that see the gateway from outside.
 
+mod postgres;
 mod redis;
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -8,6 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+pub use postgres::{Postgres, Replication};
 pub use redis::Redis;
 
 /// An address that nobody has now. Below the ports that the system gives to outgoing connections: one of those could take
