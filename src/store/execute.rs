@@ -2,9 +2,12 @@
 //!
 //! The text is portable: `$1`, `RETURNING`, `ON CONFLICT`, no functions of one database.
 
+use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 
@@ -76,7 +79,14 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
             );
             touch_one(connection, update.bind(&**realm).bind(session.as_str()).bind(millis(*at)), "session").await
         }
-        Change::AddKey(key) => add_key(connection, key).await,
+        Change::AddKey(key) => match add_keys(connection, std::slice::from_ref(key)).await?.as_slice() {
+            [] => Ok(()),
+            [..] => conflict(SAME_KEY),
+        },
+        Change::AddKeys(keys) => match add_keys(connection, keys).await? {
+            positions if positions.is_empty() => Ok(()),
+            positions => Err(Fault::Refused(WriteError::Conflicts { what: SAME_KEY, positions })),
+        },
         Change::RevokeKey { realm, key, at } => {
             let update = sqlx::query(
                 "UPDATE keys SET revoked_at = CASE WHEN revoked_at IS NULL THEN $3 ELSE revoked_at END
@@ -184,20 +194,45 @@ async fn open_session(connection: &mut SqliteConnection, session: &Session) -> R
     }
 }
 
-async fn add_key(connection: &mut SqliteConnection, key: &ApiKey) -> Result<(), Fault> {
-    let insert = sqlx::query(
-        "INSERT INTO keys (realm, id, owner, name, scopes, tenants, allowed_ips, environment, digest, created_at,
-         expires_at, revoked_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
-    );
-    let insert = insert.bind(&*key.realm).bind(key.id.as_str()).bind(key.owner.as_str()).bind(&key.name);
-    let insert = insert.bind(key.scopes.to_spaced()).bind(list(&key.tenants));
-    let insert = insert.bind(key.allowed_ips.iter().map(|network| json!(network.to_string())).collect::<Value>().to_string());
-    let insert = insert.bind(&*key.environment).bind(key.digest.as_bytes().as_slice()).bind(millis(key.created_at));
-    let insert = insert.bind(key.expires_at.map(millis)).bind(key.revoked_at.map(millis));
-    match insert.execute(connection).await.map_err(|error| owner_missing(error.into()))?.rows_affected() {
-        0 => conflict("key with this id or secret"),
-        _ => Ok(()),
+/// Adds keys; answers the positions of those that were not added, because their id or secret is another key's.
+async fn add_keys(connection: &mut SqliteConnection, keys: &[ApiKey]) -> Result<Vec<usize>, Fault> {
+    let mut refused = Vec::new();
+    for (part, first) in keys.chunks(KEYS_AT_ONCE).zip((0..).step_by(KEYS_AT_ONCE)) {
+        let mut insert = sqlx::query_scalar(AssertSqlSafe(insert_of_keys(part.len())));
+        for key in part {
+            let networks = key.allowed_ips.iter().map(|network| json!(network.to_string())).collect::<Value>();
+            insert = insert.bind(&*key.realm).bind(key.id.as_str()).bind(key.owner.as_str()).bind(&key.name);
+            insert = insert.bind(key.scopes.to_spaced()).bind(list(&key.tenants)).bind(networks.to_string());
+            insert = insert.bind(&*key.environment).bind(key.digest.as_bytes().as_slice()).bind(millis(key.created_at));
+            insert = insert.bind(key.expires_at.map(millis)).bind(key.revoked_at.map(millis));
+        }
+        let added: Vec<String> = insert.fetch_all(&mut *connection).await.map_err(|error| owner_missing(error.into()))?;
+        let mut added: HashSet<String> = added.into_iter().collect();
+        // Taken out: of two keys with one id only the first was added.
+        let missing = part.iter().zip(first..).filter(|(key, _)| !added.remove(key.id.as_str()));
+        refused.extend(missing.map(|(_, position)| position));
     }
+    Ok(refused)
+}
+
+/// One statement for many keys: 100,000 of them then take a second of the writers' lock and not ten.
+fn insert_of_keys(count: usize) -> String {
+    const COLUMNS: usize = 12;
+    let mut text = String::from(
+        "INSERT INTO keys (realm, id, owner, name, scopes, tenants, allowed_ips, environment, digest, created_at,
+         expires_at, revoked_at) VALUES ",
+    );
+    for parameter in 1..=count * COLUMNS {
+        let before = match (parameter, parameter % COLUMNS) {
+            (1, _) => "(",
+            (_, 1) => "), (",
+            _ => ", ",
+        };
+        // Writing to a text does not fail.
+        let _ = write!(text, "{before}${parameter}");
+    }
+    text.push_str(") ON CONFLICT DO NOTHING RETURNING id");
+    text
 }
 
 /// Runs an update that must find its row.
@@ -229,6 +264,10 @@ fn owner_missing(fault: Fault) -> Fault {
 fn list(names: &[Arc<str>]) -> String {
     names.iter().map(|name| json!(&**name)).collect::<Value>().to_string()
 }
+
+/// How many keys one statement adds: each is twelve parameters, and a statement of SQLite has at most 32,766.
+const KEYS_AT_ONCE: usize = 500;
+const SAME_KEY: &str = "key with this id or secret";
 
 /// SQL integers are signed; no date of this calendar is beyond them.
 pub(super) fn millis(at: Timestamp) -> i64 {

@@ -58,7 +58,8 @@ impl Follower {
             let changes = read::changes_after(&mut snapshot, *seen, CHANGES_AT_ONCE).await?;
             // Numbers are given without gaps. A gap was pruned before we came, a smaller number is an older database.
             let follows = changes.first().is_some_and(|(seq, _)| seen.checked_add(1) == Some(*seq));
-            let Some((last, _)) = changes.last().filter(|_| follows) else {
+            let singly = !changes.iter().any(|(_, record)| record.stands_for_all());
+            let Some((last, _)) = changes.last().filter(|_| follows && singly) else {
                 let (images, seq) = read::everything(&mut snapshot, now).await?;
                 self.directory.replace(images);
                 *seen = seq;

@@ -288,7 +288,9 @@ impl WriteError {
     fn into_failure(self) -> Failure {
         match self {
             Self::Unavailable(failure) => failure,
-            Self::Conflict { .. } | Self::Unknown { .. } => Failure::Internal { detail: self.to_string() },
+            Self::Conflict { .. } | Self::Conflicts { .. } | Self::Unknown { .. } => {
+                Failure::Internal { detail: self.to_string() }
+            }
         }
     }
 }

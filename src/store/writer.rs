@@ -149,13 +149,21 @@ impl Writer {
         }
         // Read before the commit: nothing may fail between it and the answer.
         let (first, last) = (done.announced.first().map(|one| one.0), done.announced.last().map(|one| one.0));
-        let mut images = Vec::with_capacity(done.announced.len());
-        for (_, record) in done.announced {
-            images.push(read::image(&mut transaction, record).await?);
+        let everything = done.announced.iter().any(|(_, record)| record.stands_for_all());
+        let mut images = Vec::new();
+        if everything {
+            (images, _) = read::everything(&mut transaction, now).await?;
+        } else {
+            for (_, record) in done.announced {
+                images.push(read::image(&mut transaction, record).await?);
+            }
         }
         let mut seen = self.turn.lock().await;
         transaction.commit().await?;
-        images.into_iter().for_each(|image| self.directory.show(image));
+        match everything {
+            true => self.directory.replace(images),
+            false => images.into_iter().for_each(|image| self.directory.show(image)),
+        }
         if let (Some(first), Some(last)) = (first, last)
             && seen.checked_add(1) == Some(first)
         {

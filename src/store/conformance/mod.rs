@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start tasks of their own, and join them")]
 
 mod at_once;
+mod bulk;
 mod files;
 mod following;
 
