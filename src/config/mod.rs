@@ -5,6 +5,7 @@ pub mod report;
 pub mod value;
 
 mod api;
+mod database;
 mod interpolate;
 mod issuer;
 mod limit;
@@ -19,6 +20,7 @@ mod server;
 mod upstream;
 
 pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
+pub use database::{PostgresHost, PostgresTls, PostgresUrl, StoreUrl};
 use decode::section;
 pub use issuer::{AccountSource, Issuer, JwsAlgorithm, KeysFrom};
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode};
