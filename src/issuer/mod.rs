@@ -163,7 +163,9 @@ impl Issuer {
             WriteError::Unavailable(failure) => failure.into(),
             WriteError::Unknown { what } => Denial::RecordUnknown { what }.into(),
             // Ids and secrets are random: two of one value mean that something is broken, not that the caller erred.
-            WriteError::Conflict { what } => Failure::Internal { detail: format!("a second {what}") }.into(),
+            WriteError::Conflict { what } | WriteError::Conflicts { what, .. } => {
+                Failure::Internal { detail: format!("a second {what}") }.into()
+            }
         })
     }
 }

@@ -2,6 +2,7 @@
 //! Shared by the library's own tests and by those that see the gateway from outside.
 
 mod cluster;
+mod postgres;
 mod redis;
 mod sentinel;
 
@@ -11,6 +12,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 pub use cluster::Cluster;
+pub use postgres::{Postgres, Replication};
 pub use redis::Redis;
 pub use sentinel::Sentinels;
 
