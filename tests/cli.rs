@@ -269,7 +269,7 @@ fn a_key_is_created_listed_inspected_and_revoked() {
     place.run(&["key", "revoke", "key-none"]).ends(
         1,
         "",
-        "error: `key-none` was not revoked in realm nodes: there is no such key\n",
+        "error: `key-none` was not revoked in realm nodes: there is no such API key\n",
     );
 }
 

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cli::jwks::JwksCommand;
 use crate::cli::key::KeyCommand;
 use crate::cli::output::Form;
+use crate::cli::store::StoreCommand;
 use crate::cli::token::TokenCommand;
 use crate::cli::user::UserCommand;
 
@@ -56,6 +57,9 @@ pub enum Command {
     /// Show and fetch the keys of other issuers
     #[command(subcommand, after_help = "Example:\n  gateward jwks show")]
     Jwks(JwksCommand),
+    /// Bring the store's tables up to date, look whether it is sound, copy it
+    #[command(subcommand, after_help = "Example:\n  gateward store check")]
+    Store(StoreCommand),
     /// Print the JSON Schema of gateway.toml, for editors
     #[command(after_help = "Example:\n  gateward schema > gateway.schema.json")]
     Schema,

@@ -6,6 +6,7 @@ pub mod value;
 
 mod api;
 mod counters;
+mod database;
 mod interpolate;
 mod issuer;
 mod limit;
@@ -21,6 +22,7 @@ mod upstream;
 
 pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
 pub use counters::{Counters, CountersUrl, RedisUrl, ServerAddress, Servers};
+pub use database::{PostgresHost, PostgresTls, PostgresUrl, StoreUrl};
 use decode::section;
 pub use issuer::{AccountSource, Issuer, JwsAlgorithm, KeysFrom};
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode, OnOutage};

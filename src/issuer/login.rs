@@ -149,7 +149,7 @@ mod tests {
     use crate::clock::{self, Timestamp};
     use crate::config::report::Report;
     use crate::config::value::Quota;
-    use crate::config::{Algorithm, Count, KeyPart, Mode, OnOutage, parse};
+    use crate::config::{Algorithm, Count, KeyPart, Mode, OnOutage, StoreUrl, parse};
     use crate::contract::{Limit, Operation, Surroundings, compile};
     use crate::identity::{AccountId, Status};
     use crate::limiter::{Counted, Limiter, Memory, Waited};
@@ -163,11 +163,8 @@ mod tests {
         let loaded = parse(config, Path::new("gateway.toml"), &environment, &mut report).unwrap();
         let around = Surroundings { folder, environment: &environment };
         let api = Arc::new(compile(&loaded.config.apis[0], &around, &mut report).unwrap());
-        let options = StoreOptions {
-            url: "sqlite:gateward.db".to_owned(),
-            folder: folder.to_owned(),
-            encryption_key_file: "gateward.key".into(),
-        };
+        let options =
+            StoreOptions { url: StoreUrl::Sqlite(folder.join("gateward.db")), encryption_key_file: folder.join("gateward.key") };
         let algorithm = api.tokens.algorithm;
         Issuer {
             store: Store::open(options, Handle::current()).await.unwrap(),

@@ -2,6 +2,7 @@
 //! Shared by the library's own tests and by those that see the gateway from outside.
 
 mod cluster;
+mod postgres;
 mod redis;
 mod sentinel;
 
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use self::redis::Redis;
 pub use cluster::Cluster;
+pub use postgres::{Postgres, Replication};
 pub use sentinel::Sentinels;
 
 /// An address that nobody has now. Below the ports that the system gives to outgoing connections: one of those could take
