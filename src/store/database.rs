@@ -23,7 +23,7 @@ impl Database {
     pub(super) fn new(url: &StoreUrl, pace: Pace) -> Self {
         match url {
             StoreUrl::Sqlite(path) => Self::Sqlite(Arc::new(Sqlite { path: path.clone(), busy_timeout: pace.busy_timeout })),
-            StoreUrl::Postgres(url) => Self::Postgres(Arc::new(Postgres::new(url.clone(), pace.busy_timeout))),
+            StoreUrl::Postgres(url) => Self::Postgres(Arc::new(Postgres::new(url.clone(), pace.busy_timeout, pace.patience))),
         }
     }
 
