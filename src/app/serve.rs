@@ -48,6 +48,10 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     let metrics = Metrics::default();
     let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
     let counters = Counters::start(&ready.config.counters, control.handle().clone(), &metrics)?;
+    if let Some(counters) = &counters {
+        let store = store.clone();
+        counters.share_changes(store.committed(), move || store.look_now());
+    }
     let pipeline = control.block_on(build::pipeline(ready, &store, counters.as_ref(), log.clone(), metrics.clone()))?;
     // Before anyone can connect: a signal that nobody waits for ends the process at once.
     let mut signals = control.block_on(async { StopSignals::listen() })?;

@@ -116,7 +116,7 @@ struct Inner {
 /// How patient the store is: constants, except in tests.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
-    /// How long a statement waits for a lock, and in Postgres how long it may run.
+    /// How long a statement waits for a lock.
     busy_timeout: Duration,
     /// How long a read or a transaction may take in all, until its caller is told that the store is away.
     patience: Duration,
@@ -220,13 +220,11 @@ impl Store {
 
     /// The number of the newest change that this process committed and that others should look for: what a channel of
     /// news besides the database's own tells them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wired with the push of revocations"))]
     pub fn committed(&self) -> watch::Receiver<i64> {
         self.inner.committed.clone()
     }
 
     /// Looks for other processes' changes now and not at the next half second.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wired with the push of revocations"))]
     pub fn look_now(&self) {
         self.inner.wake.notify_one();
     }
