@@ -58,12 +58,12 @@ async fn after_an_absence_a_node_looks_and_is_told_again() {
     let (_looks, looks) = (Looks::of(&one, &commits), Looks::of(&other, &no_commits));
     until("the first look", || looks.count() == 1).await;
     redis.kill();
-    until_up(&one, false).await;
+    until_away(&one).await;
     // Nobody hears this one.
     commits.send_replace(1);
     redis.restart();
     until("a look after the absence", || looks.count() == 2).await;
-    until_up(&one, true).await;
+    until_up(&one).await;
     commits.send_replace(2);
     until("a look of the other", || looks.count() == 3).await;
     one.close().await;

@@ -16,7 +16,7 @@ async fn the_master_that_the_sentinels_choose_is_found() {
         (servers, new)
     });
     let (servers, new) = servers.await.unwrap();
-    until_up(&counters, true).await;
+    until_up(&counters).await;
     // Sentinels may promote one server, think better of it and promote another: what counts is where this ends.
     let counted_on_the_master = async {
         loop {
@@ -74,7 +74,7 @@ async fn a_cluster_counts_each_key_on_its_node_and_goes_on_after_a_promotion() {
         servers
     });
     let servers = servers.await.unwrap();
-    until_up(&counters, true).await;
+    until_up(&counters).await;
     for key in &keys {
         let outcome = counters.run(&count(), key.as_bytes(), &[1], PATIENCE).await;
         assert_eq!(outcome.unwrap().values[1], 7, "{key}");
@@ -88,8 +88,8 @@ async fn a_master_that_is_stopped_is_found_out_and_its_keys_go_on_with_its_repli
     let servers = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let counters = connected(&servers.url()).await;
     servers.servers[1].signal("STOP");
-    until_up(&counters, false).await;
-    until_up(&counters, true).await;
+    until_away(&counters).await;
+    until_up(&counters).await;
     for number in 0..32 {
         let outcome = counters.run(&count(), format!("gw:{number}").as_bytes(), &[1], PATIENCE).await;
         assert_eq!(outcome.unwrap().values, [1, 7], "{number}");
