@@ -48,7 +48,7 @@ pub enum Command {
     /// Add, list, disable and enable accounts, and set passwords
     #[command(subcommand, after_help = "Example:\n  gateward user add alice --role admin")]
     User(UserCommand),
-    /// Create, list and revoke API keys
+    /// Create, import, list and revoke API keys
     #[command(subcommand, after_help = "Example:\n  gateward key create --owner alice --expires 90d")]
     Key(KeyCommand),
     /// Look into tokens and keys

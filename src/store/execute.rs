@@ -252,9 +252,9 @@ fn list(names: &[Arc<str>]) -> String {
     names.iter().map(|name| json!(&**name)).collect::<Value>().to_string()
 }
 
-/// How many keys one statement adds: each is twelve parameters, and a statement of SQLite has at most 32,766.
-const KEYS_AT_ONCE: usize = 500;
-const TOUCHES_AT_ONCE: usize = 512;
+/// How many keys one statement adds. Each is twelve parameters, and SQLite finds a parameter by going through all of them.
+const KEYS_AT_ONCE: usize = 16;
+const TOUCHES_AT_ONCE: usize = 128;
 const SAME_KEY: &str = "key with this id or secret";
 
 /// SQL integers are signed; no date of this calendar is beyond them.
