@@ -91,7 +91,7 @@ pub(super) async fn change(connection: &mut Connection, change: &Change) -> Resu
                 "UPDATE keys SET revoked_at = CASE WHEN revoked_at IS NULL THEN $3 ELSE revoked_at END
                  WHERE realm = $1 AND id = $2",
             );
-            touch_one(connection, update.bind(&**realm).bind(key.as_str()).bind(millis(*at)), "API key").await
+            touch_one(connection, update.bind(&**realm).bind(key.as_str()).bind(millis(*at)), "key").await
         }
         Change::AuditOnly => Ok(()),
     }
@@ -254,7 +254,7 @@ fn list(names: &[Arc<str>]) -> String {
 
 /// How many keys one statement adds. Each is twelve parameters, and SQLite finds a parameter by going through all of them.
 const KEYS_AT_ONCE: usize = 16;
-const TOUCHES_AT_ONCE: usize = 512;
+const TOUCHES_AT_ONCE: usize = 128;
 const SAME_KEY: &str = "key with this id or secret";
 
 /// SQL integers are signed; no date of this calendar is beyond them.
