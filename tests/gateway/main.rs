@@ -14,6 +14,7 @@ mod credentials;
 mod crossing;
 mod explain;
 mod faults_disk;
+mod faults_failover;
 mod faults_kill;
 mod faults_life;
 mod faults_redis;
