@@ -17,6 +17,7 @@ mod faults_disk;
 mod faults_failover;
 mod faults_kill;
 mod faults_life;
+mod faults_postgres;
 mod faults_redis;
 mod faults_store;
 mod faults_upstream;
