@@ -455,6 +455,10 @@ fn wrong_usage_is_2_and_asking_for_help_is_not() {
         "key revoke",
         "token",
         "token inspect",
+        "store",
+        "store migrate",
+        "store check",
+        "store backup",
         "schema",
         "completions",
         "version",
@@ -464,6 +468,38 @@ fn wrong_usage_is_2_and_asking_for_help_is_not() {
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{command}");
         assert!(ran.out.contains("\nExample") && !ran.out.contains('\u{1b}'), "{command}: {}", ran.out);
     }
+}
+
+#[test]
+fn a_store_is_made_checked_and_copied() {
+    let place = Place::new(CONFIG);
+    let why = "error: the store gateward.db: error returned from database: (code: 14) unable to open database file\n";
+    place.run(&["store", "check"]).ends(1, "", why);
+    place.run(&["store", "migrate"]).ends(0, "made the tables, version 1\n", "");
+    place.run(&["store", "migrate"]).ends(0, "the tables are at version 1\n", "");
+    assert_eq!(place.json(&["store", "migrate"]), serde_json::json!({ "from": 1, "to": 1 }));
+    assert_eq!(place.run(&["user", "add", "ann"]).code, Some(0));
+    let rows = "  accounts: 1\n  sessions: 0\n  keys: 0\n  signing_keys: 0\n  audit: 1\nno problems\n";
+    place.run(&["store", "check"]).ends(0, &format!("gateward.db: tables of version 1\n{rows}"), "");
+    assert_eq!(place.json(&["store", "check"])["rows"]["accounts"], 1);
+    let copied = "copied to copy.db; it is of no use without a copy of gateward.key\n";
+    place.run(&["store", "backup", "copy.db"]).ends(0, copied, "");
+    place.run(&["store", "backup", "copy.db"]).ends(1, "", "error: the backup copy.db: File exists (os error 17)\n");
+    std::fs::rename(place.path().join("copy.db"), place.path().join("gateward.db")).unwrap();
+    assert_eq!(place.json(&["store", "check"])["problems"], serde_json::json!([]));
+    std::fs::write(place.path().join("gateward.db"), "x".repeat(5000)).unwrap();
+    assert_eq!(place.run(&["store", "check"]).code, Some(1));
+}
+
+#[test]
+fn a_backup_of_postgres_is_pg_dumps_and_shows_no_password() {
+    let place = Place::new(&format!("[store]\nurl = \"postgres://gw:hunter2@127.0.0.1:1/gw\"\n{CONFIG}"));
+    let told = "error: Postgres makes its own backups; run\n  pg_dump --format=custom --file=gw.dump \
+                'postgresql://gw@127.0.0.1:1/gw?sslmode=prefer'\n";
+    place.run(&["store", "backup", "gw.dump"]).ends(2, "", told);
+    let why = "error: the store postgres://127.0.0.1:1/gw: error communicating with database: 127.0.0.1:1: error communicating \
+               with database: Connection refused (os error 111)\n";
+    place.run(&["store", "check"]).ends(1, "", why);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::cli::arguments::Output;
 use crate::cli::load::Invocation;
 use crate::cli::outcome::Usage;
 use crate::cli::output::{self, Form};
-use crate::config::{PostgresHost, PostgresUrl, StoreUrl};
+use crate::config::{PostgresUrl, StoreUrl};
 use crate::store::{self, Condition, StoreOptions};
 
 #[derive(Debug, Subcommand)]
@@ -118,26 +118,13 @@ async fn backup(options: &StoreOptions, wanted: &BackupOptions) -> anyhow::Resul
 
 /// The password is asked for, or comes from PGPASSWORD: a command line is no place for it.
 fn pg_dump(url: &PostgresUrl, file: &str) -> String {
-    let hosts = |of: fn(&PostgresHost) -> String| url.hosts.iter().map(of).collect::<Vec<_>>().join(",");
-    let host = hosts(|host| match host {
-        PostgresHost::Tcp(host, _) => host.clone(),
-        PostgresHost::Unix(folder, _) => folder.display().to_string(),
-    });
-    let port = hosts(|host| match host {
-        PostgresHost::Tcp(_, port) | PostgresHost::Unix(_, port) => port.to_string(),
-    });
-    let roots = url.root_certificates.as_ref().map(|path| ("sslrootcert", path.display().to_string()));
-    let mode = url.tls.as_str().to_owned();
-    let parts = [("host", host), ("port", port), ("user", url.user.clone()), ("dbname", url.database.clone()), ("sslmode", mode)];
-    let quoted = |(name, value): (&str, String)| format!("{name}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-    let connection: Vec<String> = parts.into_iter().chain(roots).map(quoted).collect();
-    format!("pg_dump --format=custom --file={} {}", in_shell(file), in_shell(&connection.join(" ")))
+    format!("pg_dump --format=custom --file={} '{}'", in_shell(file), url.without_password())
 }
 
 /// One word for a shell.
 fn in_shell(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');
-    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]
@@ -149,9 +136,9 @@ mod tests {
         let url = StoreUrl::parse("postgres://g%27w:hunter2@db1,db2:6432/gw?sslmode=verify-full&sslrootcert=ca.pem").unwrap();
         let StoreUrl::Postgres(url) = url else { panic!("{url}") };
         assert_eq!(
-            pg_dump(&url, "a b.dump"),
-            "pg_dump --format=custom --file='a b.dump' 'host='\\''db1,db2'\\'' port='\\''5432,6432'\\'' user='\\''g\\'\\''w'\\'' \
-             dbname='\\''gw'\\'' sslmode='\\''verify-full'\\'' sslrootcert='\\''ca.pem'\\'''"
+            pg_dump(&url, "it's.dump"),
+            "pg_dump --format=custom --file='it'\\''s.dump' \
+             'postgresql://g%27w@db1:5432,db2:6432/gw?sslmode=verify-full&sslrootcert=ca%2Epem'"
         );
     }
 }

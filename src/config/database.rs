@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::config::decode::{Decode, Decoder, Node};
@@ -88,6 +88,22 @@ impl PostgresUrl {
         }
         let (tls, root_certificates) = parse_options(query)?;
         Ok(Self { hosts, user: named(user, "user")?, password, database: named(database, "database")?, tls, root_certificates })
+    }
+}
+
+impl PostgresUrl {
+    /// The URL for another program, each part escaped so that no shell sees a quote in it.
+    pub fn without_password(&self) -> String {
+        let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let host = |host: &PostgresHost| match host {
+            PostgresHost::Unix(folder, port) => format!("{}:{port}", escaped(&folder.to_string_lossy())),
+            PostgresHost::Tcp(..) => host.to_string(),
+        };
+        let hosts: Vec<String> = self.hosts.iter().map(host).collect();
+        let roots = self.root_certificates.as_ref().map(|path| format!("&sslrootcert={}", escaped(&path.to_string_lossy())));
+        let (user, database) = (escaped(&self.user), escaped(&self.database));
+        let (hosts, mode, roots) = (hosts.join(","), self.tls.as_str(), roots.unwrap_or_default());
+        format!("postgresql://{user}@{hosts}/{database}?sslmode={mode}{roots}")
     }
 }
 

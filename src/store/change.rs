@@ -106,6 +106,11 @@ pub(super) enum Kind {
 }
 
 impl Change {
+    /// How many records a change of unusual size has.
+    pub(super) fn bulk(&self) -> u32 {
+        if let Self::AddKeys(keys) = self { u32::try_from(keys.len()).unwrap_or(u32::MAX) } else { 0 }
+    }
+
     /// The record that the directory must show anew. `None` where the directory shows nothing of the change: an open
     /// session, a hash, an audit event.
     pub(super) fn record(&self) -> Option<Record> {

@@ -23,7 +23,7 @@ impl Database {
     pub(super) fn new(url: &StoreUrl, pace: Pace) -> Self {
         match url {
             StoreUrl::Sqlite(path) => Self::Sqlite(Arc::new(Sqlite { path: path.clone(), busy_timeout: pace.busy_timeout })),
-            StoreUrl::Postgres(url) => Self::Postgres(Arc::new(Postgres::new(url.clone(), pace.busy_timeout))),
+            StoreUrl::Postgres(url) => Self::Postgres(Arc::new(Postgres::new(url.clone(), pace.busy_timeout, pace.patience))),
         }
     }
 
@@ -151,11 +151,12 @@ impl Readers {
     pub(super) async fn snapshot(&self) -> Result<Snapshot<'_>, sqlx::Error> {
         let turn = self.turns.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
         let generation = self.database.generation();
-        while let Some((made_in, mut connection)) = self.take_idle() {
-            // One that fails is dropped: the server may have been started anew since.
-            if made_in == generation && connection.begin(Begin::Snapshot).await.is_ok() {
+        while let Some((_, mut connection)) = self.take_idle().filter(|(made_in, _)| *made_in == generation) {
+            if connection.begin(Begin::Snapshot).await.is_ok() {
                 return Ok(Snapshot { connection, generation, readers: self, _turn: turn });
             }
+            // The server was started anew or is away: the others lead there too.
+            self.idle().clear();
         }
         let mut connection = self.database.reader().await?;
         connection.begin(Begin::Snapshot).await?;

@@ -116,7 +116,7 @@ struct Inner {
 /// How patient the store is: constants, except in tests.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
-    /// How long a statement waits for a lock, and in Postgres how long it may run.
+    /// How long a statement waits for a lock.
     busy_timeout: Duration,
     /// How long a read or a transaction may take in all, until its caller is told that the store is away.
     patience: Duration,

@@ -14,7 +14,10 @@ use crate::config::{PostgresHost, PostgresTls, PostgresUrl};
 /// One database, on the first of its servers that answers and is no replica.
 pub(super) struct Postgres {
     pub url: PostgresUrl,
-    /// How long a statement runs, and how long it waits for another's lock.
+    /// How long a statement waits for another's lock.
+    lock_timeout: Duration,
+    /// How long it runs, and how long a transaction may stand still: one whose gateway is gone must not keep the others
+    /// from writing.
     patience: Duration,
     /// The position of the host that answered last: it is asked first.
     current: AtomicUsize,
@@ -24,9 +27,9 @@ pub(super) struct Postgres {
 }
 
 impl Postgres {
-    pub(super) fn new(url: PostgresUrl, patience: Duration) -> Self {
+    pub(super) fn new(url: PostgresUrl, lock_timeout: Duration, patience: Duration) -> Self {
         let (current, generation, warned) = Default::default();
-        Self { url, patience, current, generation, warned }
+        Self { url, lock_timeout, patience, current, generation, warned }
     }
 
     /// Which server's time it is: a connection that is older than this may lead to one that has been replaced and does
@@ -70,7 +73,7 @@ impl Postgres {
     }
 
     pub(super) fn connect_timeout(&self) -> Duration {
-        self.patience.min(CONNECT)
+        self.lock_timeout.min(CONNECT)
     }
 
     async fn connect_to(&self, host: &PostgresHost) -> Result<PgConnection, sqlx::Error> {
@@ -92,8 +95,11 @@ impl Postgres {
 
     /// All that the environment could say is said here: it is input that nobody asked for.
     fn options(&self, host: &PostgresHost) -> PgConnectOptions {
-        let millis = self.patience.as_millis().to_string();
-        let limits = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"].map(|name| (name, &millis));
+        let limits = [
+            ("lock_timeout", self.lock_timeout),
+            ("statement_timeout", self.patience),
+            ("idle_in_transaction_session_timeout", self.patience),
+        ];
         let options = PgConnectOptions::new_without_pgpass()
             .username(&self.url.user)
             .password(self.url.password.as_ref().map_or("", |password| password.expose()))
@@ -106,7 +112,7 @@ impl Postgres {
                 PostgresTls::VerifyCa => PgSslMode::VerifyCa,
                 PostgresTls::VerifyFull => PgSslMode::VerifyFull,
             })
-            .options(limits)
+            .options(limits.map(|(name, limit)| (name, limit.as_millis())))
             .disable_statement_logging();
         let options = match &self.url.root_certificates {
             Some(path) => options.ssl_root_cert(path),

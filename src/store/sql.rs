@@ -6,12 +6,14 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
+use std::time::Duration;
 
 use sqlx::decode::Decode;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::Query as Bound;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, Type};
+use tokio::time::timeout;
 
 pub(super) enum Connection {
     Sqlite(SqliteConnection),
@@ -45,17 +47,19 @@ pub(super) enum Row {
 }
 
 impl Connection {
+    /// Also the question whether a connection that was kept is still good: a Postgres that does not even begin is not
+    /// waited for.
     pub(super) async fn begin(&mut self, begin: Begin) -> Result<(), sqlx::Error> {
-        self.run(match (&self, begin) {
-            (Self::Sqlite(_), Begin::Snapshot) => "BEGIN",
-            (Self::Sqlite(_), Begin::Write) => "BEGIN IMMEDIATE",
-            (Self::Postgres(_), Begin::Snapshot) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            (Self::Postgres(_), Begin::Write) => "BEGIN ISOLATION LEVEL READ COMMITTED",
-        })
-        .await?;
-        match (self, begin) {
-            (Self::Postgres(connection), Begin::Write) => take_turn(connection).await,
-            (Self::Sqlite(_), _) | (Self::Postgres(_), Begin::Snapshot) => Ok(()),
+        match (&mut *self, begin) {
+            (Self::Sqlite(_), Begin::Snapshot) => self.run("BEGIN").await,
+            (Self::Sqlite(_), Begin::Write) => self.run("BEGIN IMMEDIATE").await,
+            (Self::Postgres(connection), Begin::Snapshot) => {
+                answered(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+            }
+            (Self::Postgres(connection), Begin::Write) => {
+                answered(connection, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+                take_turn(connection).await
+            }
         }
     }
 
@@ -93,6 +97,11 @@ impl Connection {
             Self::Postgres(connection) => sqlx::raw_sql(text).execute(connection).await.map(drop),
         }
     }
+}
+
+async fn answered(connection: &mut PgConnection, text: &'static str) -> Result<(), sqlx::Error> {
+    let answer = timeout(ANSWER, sqlx::raw_sql(text).execute(connection)).await;
+    answer.unwrap_or_else(|_| Err(io::Error::other(format!("no answer in {ANSWER:?}")).into())).map(drop)
 }
 
 /// Begins the turn of this writer among all gateways. Numbers of changes are then given in the order of the commits and
@@ -245,6 +254,9 @@ impl<'q> From<&'q [u8]> for Value<'q> {
         Self::Bytes(bytes)
     }
 }
+
+/// For a statement that needs no work.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// The advisory lock of whoever writes: "gateward".
 pub(super) const WRITERS: i64 = i64::from_be_bytes(*b"gateward");

@@ -242,10 +242,7 @@ impl Task {
     /// How many records a task of unusual size has.
     fn bulk(&self) -> u32 {
         match self {
-            Self::Change { change, .. } => match &**change {
-                Change::AddKeys(keys) => u32::try_from(keys.len()).unwrap_or(u32::MAX),
-                _ => 0,
-            },
+            Self::Change { change, .. } => change.bulk(),
             Self::SigningKey { .. } | Self::TouchKeys(_) | Self::Prune | Self::Probe => 0,
         }
     }

@@ -114,18 +114,29 @@ fn a_server_that_goes_and_comes_back_loses_nothing() {
     stage.suffer("standing still", || postgres.borrow().signal("STOP"), || postgres.borrow().signal("CONT"));
 }
 
-/// N13 J5 J7: the wire to the server is slow, silent, cut in the middle of an answer, or brings no answer back: a commit whose
-/// answer is lost is no acknowledgement.
-#[test]
-fn a_wire_that_fails_to_the_server_loses_nothing() {
+/// The same load through a wire with each of these faults in turn.
+fn suffer_on_the_wire(faults: &[Fault]) {
     let postgres = Postgres::start();
     let wire = FaultProxy::to(postgres.address);
     let url = postgres.url("postgres").replace(&postgres.address.to_string(), &wire.address.to_string());
     let mut stage = Stage::start(&url);
-    for fault in [Fault::StallAnswers, Fault::Delay(Duration::from_secs(8)), Fault::Reset, Fault::HalfOpen, Fault::CutAfter(3000)]
-    {
-        stage.suffer(&format!("{fault:?}"), || wire.set(fault), || wire.set(Fault::Pass));
+    assert_eq!(stage.nodes.gateways.len(), COUNT);
+    for fault in faults {
+        stage.suffer(&format!("{fault:?}"), || wire.set(*fault), || wire.set(Fault::Pass));
     }
+}
+
+/// N13 J5 J7: the wire to the server brings no answer back, or brings it late: a commit whose answer is lost is no
+/// acknowledgement.
+#[test]
+fn a_wire_without_answers_loses_nothing() {
+    suffer_on_the_wire(&[Fault::StallAnswers, Fault::Delay(Duration::from_secs(8))]);
+}
+
+/// N13 J5 J7: the wire to the server is reset, cut in the middle of an answer, or its other end is gone without a word.
+#[test]
+fn a_wire_that_ends_loses_nothing() {
+    suffer_on_the_wire(&[Fault::Reset, Fault::CutAfter(300), Fault::HalfOpen]);
 }
 
 /// N13 J7: a server that has no connection left, or is read-only, refuses what must be stored, and nothing else.

@@ -12,8 +12,7 @@ fn shown(store: &Store, keys: &[ApiKey]) -> usize {
     let is_shown = |key: &&ApiKey| {
         let by_digest = directory.key_by_digest("main", &key.digest).map(|found| found.id.clone());
         let by_id = directory.key("main", key.id.as_str()).map(|found| found.id.clone());
-        assert_eq!(by_digest, by_id);
-        by_id.as_ref() == Some(&key.id)
+        [by_digest, by_id].iter().all(|found| found.as_ref() == Some(&key.id))
     };
     keys.iter().filter(is_shown).count()
 }

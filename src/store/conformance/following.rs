@@ -36,19 +36,15 @@ async fn two_stores_that_write_one_account_end_up_showing_the_same() {
         let stores = [open(&place).await, open(&place).await];
         let ann = AccountId::new("u1");
         stores[0].write(add(account("u1", "ann")), None).await.unwrap();
-        let rounds = stores.clone().map(|store| {
-            tokio::spawn(async move {
-                for round in 0..40 {
-                    let status = if round % 2 == 0 { Status::Disabled } else { Status::Active };
-                    let (realm, account) = ("main".into(), AccountId::new("u1"));
-                    let change = Change::SetStatus { realm, account, status, sessions_valid_from: Timestamp(0) };
-                    store.write(change, None).await.unwrap();
-                }
-            })
-        });
-        for round in rounds {
-            round.await.unwrap();
-        }
+        let rounds = async |store: &Store| {
+            for round in 0..40 {
+                let status = if round % 2 == 0 { Status::Disabled } else { Status::Active };
+                let (realm, account) = ("main".into(), AccountId::new("u1"));
+                let change = Change::SetStatus { realm, account, status, sessions_valid_from: Timestamp(0) };
+                store.write(change, None).await.unwrap();
+            }
+        };
+        tokio::join!(rounds(&stores[0]), rounds(&stores[1]));
         // The number of the last change that each directory shows, and then what it shows.
         let newest = count(&mut stranger(&place).await, "SELECT max(seq) FROM changes").await;
         assert_eq!(newest, 81);

@@ -152,7 +152,7 @@ async fn a_name_that_the_engine_does_not_take_spoils_nothing_beside_it() {
             store.write(add(account("u1", "ann")), Some(event("u1")))
         );
         assert_eq!((refusal(alone), refusal(beside)), (String::new(), String::new()));
-        assert_eq!(count(&mut stranger(&place).await, "SELECT count(*) FROM audit WHERE actor LIKE 'mal_lory'").await, 1);
+        assert_eq!(count(&mut stranger(&place).await, "SELECT count(*) FROM audit WHERE actor <> 'operator'").await, 1);
         // Too long for an index of Postgres, which SQLite does not mind.
         let long = account("u2", &crate::random::word(20_000));
         let told = refusal(store.write(add(long), None).await);

@@ -23,7 +23,7 @@ use crate::store::sql::{Begin, query};
 
 const PACE: Pace =
     Pace { busy_timeout: Duration::from_secs(10), patience: Duration::from_secs(20), follow_every: Duration::from_millis(10) };
-const IMPATIENT: Pace = Pace { busy_timeout: Duration::from_millis(500), patience: Duration::from_secs(2), ..PACE };
+const IMPATIENT: Pace = Pace { busy_timeout: Duration::from_millis(500), patience: Duration::from_secs(10), ..PACE };
 
 /// Where a test's store is.
 struct Place {
