@@ -212,5 +212,5 @@ const ANSWERED: usize = 0;
 const AWAY: usize = 1;
 const OUTCOMES: usize = OUTCOME_NAMES.len();
 const OUTCOME_NAMES: [&str; 5] = ["answered", "away", "timed_out", "lost", "refused"];
-/// Timers go by milliseconds, and end up to one late.
-const TIMER: Duration = Duration::from_millis(1);
+/// Timers go by milliseconds: a deadline is rounded up to one, and what waits for it is woken up to another one later.
+const TIMER: Duration = Duration::from_millis(2);

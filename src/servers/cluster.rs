@@ -74,6 +74,21 @@ impl Cluster {
             until("a whole cluster", is_ok);
         }
     }
+
+    /// Moves the slot of a key, and the key, from one master to another, in the steps in which it is done by hand: for a while
+    /// both have a part of the slot.
+    pub fn move_slot(&self, key: &str, from: usize, to: usize) {
+        let (source, target) = (&self.servers[from], &self.servers[to]);
+        let slot = source.command(&["CLUSTER", "KEYSLOT", key]);
+        let [source_id, target_id] = [source, target].map(|server| server.command(&["CLUSTER", "MYID"]));
+        assert_eq!(target.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]), "OK");
+        assert_eq!(source.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]), "OK");
+        let port = target.address.port().to_string();
+        assert_eq!(source.command(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]), "OK");
+        for server in [target, source] {
+            assert_eq!(server.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]), "OK");
+        }
+    }
 }
 
 #[test]
@@ -84,5 +99,7 @@ fn a_replica_takes_the_place_of_a_master() {
     assert!(cluster.servers[0].command(&["GET", "foo"]).starts_with("MOVED 12182 127.0.0.1:"));
     cluster.fail_over(2);
     assert_eq!(cluster.servers[5].command(&["SET", "foo", "2"]), "OK");
+    cluster.move_slot("foo", 5, 0);
+    assert_eq!(cluster.servers[0].command(&["GET", "foo"]), "2");
     assert_eq!(cluster.url().matches("127.0.0.1:").count(), 3);
 }

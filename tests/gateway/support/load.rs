@@ -23,12 +23,17 @@ struct Shared {
 
 impl Load {
     pub fn start(addresses: &[SocketAddr], paths: &[&str]) -> Self {
+        Self::start_with(addresses, paths, "X-Nothing: 1")
+    }
+
+    /// The same with one more header line.
+    pub fn start_with(addresses: &[SocketAddr], paths: &[&str], header: &str) -> Self {
         let shared = Arc::<Shared>::default();
         let mut clients = Vec::new();
         for address in addresses.iter().copied() {
             for path in paths {
-                let (shared, path) = (shared.clone(), (*path).to_owned());
-                clients.push(thread::spawn(move || shared.ask(address, &path)));
+                let (shared, path, header) = (shared.clone(), (*path).to_owned(), header.to_owned());
+                clients.push(thread::spawn(move || shared.ask(address, &path, &header)));
             }
         }
         Self { shared, clients }
@@ -63,10 +68,10 @@ impl Load {
 }
 
 impl Shared {
-    fn ask(&self, address: SocketAddr, path: &str) {
+    fn ask(&self, address: SocketAddr, path: &str, header: &str) {
         let mut client = Client::connect(address);
         while !self.stop.load(Ordering::SeqCst) {
-            client.send(format!("GET {path} HTTP/1.1\r\nHost: api.test\r\n\r\n"));
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: api.test\r\n{header}\r\n\r\n"));
             let answer = client.receive();
             if answer.status == 429 || answer.status == 503 {
                 let wait: u64 = answer.header("retry-after").unwrap_or_else(|| panic!("{answer:?}")).parse().unwrap();
