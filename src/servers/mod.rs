@@ -9,8 +9,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+pub use self::redis::Redis;
 pub use postgres::{Postgres, Replication};
-pub use redis::Redis;
 
 /// An address that nobody has now. Below the ports that the system gives to outgoing connections: one of those could take
 /// it before the server does.
