@@ -104,7 +104,8 @@ impl CountersUrl {
             "rediss+cluster" => (Kind::Cluster, true),
             _ => return Err("no counters are known for this scheme".to_owned()),
         };
-        RedisUrl::parse(rest, kind, is_tls).map(Self::Redis)
+        let redis = RedisUrl::parse(rest, kind)?;
+        Ok(Self::Redis(RedisUrl { is_tls, ..redis }))
     }
 }
 
@@ -116,7 +117,8 @@ enum Kind {
 }
 
 impl RedisUrl {
-    fn parse(rest: &str, kind: Kind, is_tls: bool) -> Result<Self, String> {
+    /// What stands behind the `://`, as a URL without TLS.
+    fn parse(rest: &str, kind: Kind) -> Result<Self, String> {
         if rest.contains(['?', '#']) {
             return Err("the URL has a query or a fragment; in a password write `?` as %3F and `#` as %23".to_owned());
         }
@@ -143,7 +145,7 @@ impl RedisUrl {
             }
             (Kind::Single, Some(_)) => return Err("the database is no number from 0 to 65535".to_owned()),
         };
-        Ok(Self { servers, is_tls, username, password, database: parse_database(database)? })
+        Ok(Self { servers, is_tls: false, username, password, database: parse_database(database)? })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Connections: to one server, to the master that sentinels name, to a cluster. The crate's own retries, timeouts and
 //! reconnections are switched off where they can be: how long something may take is decided by whoever asks.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub type Ear = Arc<dyn Fn(PushInfo) + Send + Sync>;
 pub struct Dialer {
     url: RedisUrl,
     tls: Option<TlsCertificates>,
-    /// The sentinel that is asked first: the one that answered last.
+    /// The sentinel that is asked first, each time the next one: what one says may be old.
     first: usize,
 }
 
@@ -104,26 +104,22 @@ impl Dialer {
     /// Asks one sentinel after the other, until one answers.
     async fn ask_for_master(&mut self, sentinels: &[ServerAddress], master: &str) -> Result<ServerAddress, Unavailable> {
         let mut failure = Unavailable::Lost { detail: "there is no sentinel to ask".to_owned() };
-        for (index, sentinel) in sentinels.iter().enumerate().cycle().skip(self.first).take(sentinels.len()) {
+        self.first = self.first.saturating_add(1) % sentinels.len().max(1);
+        for sentinel in sentinels.iter().cycle().skip(self.first).take(sentinels.len()) {
             match self.ask(sentinel, master).await {
-                Ok(Some(address)) => {
-                    self.first = index;
-                    return Ok(address);
-                }
+                Ok(Some(address)) => return Ok(address),
                 Ok(None) => failure = Unavailable::Lost { detail: format!("the sentinel {sentinel} knows no master {master}") },
                 Err(why) => failure = Unavailable::Lost { detail: format!("the sentinel {sentinel}: {why}") },
             }
         }
-        // What the one that is asked first says may be old: the next try begins with another.
-        self.first = self.first.saturating_add(1) % sentinels.len().max(1);
         Err(failure)
     }
 
     /// The credentials are the master's; a sentinel that wants some is given the same.
     async fn ask(&self, sentinel: &ServerAddress, master: &str) -> Result<Option<ServerAddress>, Unavailable> {
-        let unknown = || Unavailable::Refused { code: "NOAUTH".to_owned() };
-        match self.ask_as(sentinel, master, RedisConnectionInfo::default().set_skip_set_lib_name()).await {
-            Err(why) if why == unknown() && self.url.password.is_some() => {
+        let stranger = RedisConnectionInfo::default().set_skip_set_lib_name();
+        match self.ask_as(sentinel, master, stranger).await {
+            Err(Unavailable::Refused { code }) if code == "NOAUTH" && self.url.password.is_some() => {
                 self.ask_as(sentinel, master, self.credentials()).await
             }
             outcome => outcome,
@@ -159,7 +155,7 @@ impl Dialer {
             cluster = cluster.certs(tls.clone());
         }
         let cluster: ClusterClient = cluster.build()?;
-        let joining = tokio::time::timeout(2 * CONNECT, cluster.get_async_connection());
+        let joining = tokio::time::timeout(JOIN, cluster.get_async_connection());
         Ok(Link::Cluster(joining.await.map_err(|_| Unavailable::TimedOut)??))
     }
 
@@ -207,5 +203,7 @@ fn deliver(ear: Ear) -> impl Fn(PushInfo) -> Result<(), std::convert::Infallible
 
 /// From the look-up of a name to the end of the greeting.
 const CONNECT: Duration = Duration::from_millis(500);
+/// To some node of a cluster, and then to those that it names; a silent one costs each step its whole time.
+const JOIN: Duration = CONNECT.saturating_mul(4);
 /// Calls that may wait to be sent; one more waits for its place.
 const CALLS: usize = 4096;

@@ -15,6 +15,7 @@ mod unavailable;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ struct Live {
     link: Link,
     generation: u64,
     breaker: Arc<Breaker>,
+    /// That a call was refused for what it asked has been said.
+    complained: AtomicBool,
 }
 
 impl Counters {
@@ -115,9 +118,7 @@ impl Counters {
             return Err(Unavailable::Away);
         };
         let begun = clock::now().tick;
-        let mut link = live.link.clone();
-        let running = timeout(patience.saturating_sub(TIMER), script.run(&mut link, key, arguments));
-        let outcome = running.await.unwrap_or(Err(Unavailable::TimedOut));
+        let outcome = live.run(script, key, arguments, patience).await;
         shared.waits.observe(clock::now().tick.since(begun));
         match outcome {
             Ok(values) => {
@@ -130,6 +131,9 @@ impl Counters {
                 // A call that got only the rest of a request's time says little about the counters.
                 if why != Unavailable::TimedOut || patience >= shared.timeout / 2 {
                     live.breaker.failed(&why);
+                }
+                if !live.breaker.is_open() && why != Unavailable::TimedOut && !live.complained.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("a call to the shared counters failed by itself: {why}; said once for each connection");
                 }
                 Err(why)
             }
@@ -164,6 +168,15 @@ impl Counters {
             // A task that panicked has nothing left to finish.
             let _ = task.await;
         }
+    }
+}
+
+impl Live {
+    async fn run(&self, script: &Script, key: &[u8], arguments: &[i64], patience: Duration) -> Result<Vec<i64>, Unavailable> {
+        // What cannot be waited for is not sent: it would count, and nobody would know.
+        let time = patience.checked_sub(TIMER).filter(|time| !time.is_zero()).ok_or(Unavailable::TimedOut)?;
+        let mut link = self.link.clone();
+        timeout(time, script.run(&mut link, key, arguments)).await.unwrap_or(Err(Unavailable::TimedOut))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use redis::{PushInfo, PushKind};
@@ -64,7 +65,7 @@ impl Supervisor {
         let mut link = self.dialer.dial(self.ear(breaker.clone())).await?;
         timeout(PATIENCE, link.subscribe(CHANNEL)).await.map_err(|_| Unavailable::TimedOut)??;
         write(&mut link, probe, self.shared.timeout).await?;
-        Ok(Live { link, generation, breaker })
+        Ok(Live { link, generation, breaker, complained: AtomicBool::new(false) })
     }
 
     /// Lets the workers use a connection until it is given up, and says why it was.

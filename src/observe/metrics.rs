@@ -332,7 +332,7 @@ mod tests {
         let waits = Arc::new(Histogram::default());
         metrics.family("gateward_counters_calls", "Calls", "outcome", || vec![("answered", 2), ("refused", 0)]);
         metrics.histogram("gateward_counters_wait_seconds", "Waits", waits.clone());
-        [19_999, 20_000, 20_001].map(|micros| waits.observe(micros));
+        [19_999, 20_000, 20_001].iter().for_each(|micros| waits.observe(*micros));
         let page = metrics.render().unwrap();
         assert_open_metrics(&page);
         assert_eq!(value(&page, r#"gateward_counters_calls_total{outcome="answered"}"#), Some(2.0));

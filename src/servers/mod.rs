@@ -11,9 +11,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+pub use self::redis::Redis;
 pub use cluster::Cluster;
 pub use postgres::{Postgres, Replication};
-pub use redis::Redis;
 pub use sentinel::Sentinels;
 
 /// An address that nobody has now. Below the ports that the system gives to outgoing connections: one of those could take

@@ -10,6 +10,7 @@ mod address_vectors;
 mod client_addresses;
 mod connections;
 mod contract;
+mod counters;
 mod credentials;
 mod crossing;
 mod explain;

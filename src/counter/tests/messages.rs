@@ -1,28 +1,30 @@
 //! The word that a process has changed the store.
 
+use std::sync::atomic::AtomicU64;
+
 use super::*;
 use crate::servers::Cluster;
 
 /// Counts what is noticed.
-struct Looks(Arc<std::sync::atomic::AtomicU64>);
+struct Looks(Arc<AtomicU64>);
 
 impl Looks {
     /// Counters that listen, and what they made this process look at.
     fn of(counters: &Counters, committed: &watch::Sender<u64>) -> Self {
-        let (look, seen) = (Arc::new(Notify::new()), Arc::<std::sync::atomic::AtomicU64>::default());
+        let (look, seen) = (Arc::new(Notify::new()), Arc::<AtomicU64>::default());
         counters.share_changes(committed.subscribe(), look.clone());
         let counted = seen.clone();
         tokio::spawn(async move {
             loop {
                 look.notified().await;
-                counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                counted.fetch_add(1, Ordering::SeqCst);
             }
         });
         Self(seen)
     }
 
     fn count(&self) -> u64 {
-        self.0.load(std::sync::atomic::Ordering::SeqCst)
+        self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -62,12 +64,12 @@ async fn after_an_absence_a_node_looks_and_is_told_again() {
     let (_looks, looks) = (Looks::of(&one, &commits), Looks::of(&other, &no_commits));
     until("the first look", || looks.count() == 1).await;
     redis.kill();
-    until_up(&one, false).await;
+    until_away(&one).await;
     // Nobody hears this one.
     commits.send_replace(1);
     redis.restart();
     until("a look after the absence", || looks.count() == 2).await;
-    until_up(&one, true).await;
+    until_up(&one).await;
     commits.send_replace(2);
     until("a look of the other", || looks.count() == 3).await;
     one.close().await;

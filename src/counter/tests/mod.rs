@@ -40,9 +40,12 @@ fn start_at(url: &str) -> Counters {
     Counters::start(&section(url, TIMEOUT), Handle::current(), &Metrics::default()).unwrap().unwrap()
 }
 
-/// Waits until the counters are up, or away.
-async fn until_up(counters: &Counters, up: bool) {
-    until(if up { "up" } else { "away" }, || counters.is_up() == up).await;
+async fn until_up(counters: &Counters) {
+    until("the counters", || counters.is_up()).await;
+}
+
+async fn until_away(counters: &Counters) {
+    until("the absence of the counters", || !counters.is_up()).await;
 }
 
 async fn until(what: &str, mut seen: impl FnMut() -> bool) {
@@ -57,7 +60,7 @@ async fn until(what: &str, mut seen: impl FnMut() -> bool) {
 
 async fn connected(url: &str) -> Counters {
     let counters = start_at(url);
-    until_up(&counters, true).await;
+    until_up(&counters).await;
     counters
 }
 
@@ -118,7 +121,7 @@ async fn what_cannot_be_connected_to_is_said_without_the_password() {
 
 /// One more supervisor for the same counters, whose tries a test sees.
 fn supervisor(counters: &Counters, url: &str, ca_file: Option<&Path>) -> Result<Supervisor, OpenError> {
-    let config::CountersUrl::Redis(url) = section(url, TIMEOUT).url else { panic!("{url} is no Redis") };
+    let CountersUrl::Redis(url) = section(url, TIMEOUT).url else { panic!("{url} is no Redis") };
     Ok(Supervisor { dialer: Dialer::new(&url, ca_file)?, shared: counters.inner.shared.clone() })
 }
 
@@ -143,7 +146,7 @@ async fn tls_believes_the_certificates_of_the_ca_file_and_no_others() {
     let mut config = section(&url, TIMEOUT);
     config.ca_file = Some(Located::new(certificate.clone(), Place::default()));
     let counters = Counters::start(&config, Handle::current(), &Metrics::default()).unwrap().unwrap();
-    until_up(&counters, true).await;
+    until_up(&counters).await;
     assert_eq!(counters.run(&count(), b"gw:a", &[1], PATIENCE).await, answer([1, 7], 1));
     counters.close().await;
 
@@ -206,14 +209,14 @@ async fn metrics_show_whether_they_are_up_what_was_waited_and_what_became_of_cal
     let metrics = Metrics::default();
     let config = section(&redis.url(), TIMEOUT);
     let counters = Counters::start(&config, Handle::current(), &metrics).unwrap().unwrap();
-    until_up(&counters, true).await;
+    until_up(&counters).await;
     assert_eq!(counters.run(&count(), b"gw:a", &[1], PATIENCE).await, answer([1, 7], 1));
     redis.command(&["LPUSH", "gw:list", "1"]);
     let refused = Unavailable::Refused { code: "WRONGTYPE".to_owned() };
     assert_eq!(counters.run(&count(), b"gw:list", &[1], PATIENCE).await, Err(refused));
     assert!(metrics.render().unwrap().contains("gateward_counters_up 1.0\n"));
     redis.kill();
-    until_up(&counters, false).await;
+    until_away(&counters).await;
     assert_eq!(counters.run(&count(), b"gw:a", &[1], PATIENCE).await, Err(Unavailable::Away));
     let page = metrics.render().unwrap();
     for line in [

@@ -21,7 +21,7 @@ async fn a_server_that_is_not_there_at_the_start_is_found_later() {
     let counters = start_at(&redis.url());
     assert_eq!(counters.run(&count(), b"gw:a", &[1], PATIENCE).await, Err(Unavailable::Away));
     redis.restart();
-    until_up(&counters, true).await;
+    until_up(&counters).await;
     assert_eq!(counters.run(&count(), b"gw:a", &[1], PATIENCE).await, answer([1, 7], 1));
     counters.close().await;
 }
@@ -32,13 +32,13 @@ async fn a_killed_server_is_given_up_without_a_call_and_used_again_when_it_is_ba
     let counters = connected(&redis.url()).await;
     redis.kill();
     // No call tells: the end of the connection does.
-    until_up(&counters, false).await;
+    until_away(&counters).await;
     let (longest, outcomes) = calls(&counters, 1000, PATIENCE).await;
     assert!(outcomes.iter().all(|outcome| *outcome == Err(Unavailable::Away)));
     assert!(longest < Duration::from_millis(100), "nothing was sent, and yet a call took {longest:?}");
     redis.restart();
     let back = Instant::now();
-    until_up(&counters, true).await;
+    until_up(&counters).await;
     assert!(back.elapsed() < Duration::from_secs(3), "{:?}", back.elapsed());
     assert_eq!(counters.run(&count(), b"gw:a", &[1], PATIENCE).await, answer([1, 7], 2));
     counters.close().await;
@@ -49,7 +49,7 @@ async fn a_stopped_server_costs_a_few_calls_their_patience_and_the_others_nothin
     let redis = Redis::start();
     let config = section(&redis.url(), "20ms");
     let counters = Counters::start(&config, Handle::current(), &Metrics::default()).unwrap().unwrap();
-    until_up(&counters, true).await;
+    until_up(&counters).await;
     redis.signal("STOP");
     let (_, outcomes) = calls(&counters, 50, Duration::from_millis(20)).await;
     let waited = outcomes.iter().filter(|outcome| **outcome == Err(Unavailable::TimedOut)).count();
@@ -57,7 +57,7 @@ async fn a_stopped_server_costs_a_few_calls_their_patience_and_the_others_nothin
     assert_eq!((waited, at_once), (5, 45), "{outcomes:?}");
     assert!(!counters.is_up());
     redis.signal("CONT");
-    until_up(&counters, true).await;
+    until_up(&counters).await;
     counters.close().await;
 }
 
@@ -66,9 +66,9 @@ async fn a_stopped_server_is_noticed_by_a_node_that_asks_nothing() {
     let redis = Redis::start();
     let counters = connected(&redis.url()).await;
     redis.signal("STOP");
-    until_up(&counters, false).await;
+    until_away(&counters).await;
     redis.signal("CONT");
-    until_up(&counters, true).await;
+    until_up(&counters).await;
     assert!(counters.run(&count(), b"gw:a", &[1], PATIENCE).await.unwrap().generation > 1);
     counters.close().await;
 }
@@ -111,13 +111,13 @@ async fn a_call_that_is_dropped_counts_for_nothing() {
 async fn a_server_that_takes_no_writes_is_away_until_it_does() {
     let redis = Redis::start();
     let counters = connected(&redis.url()).await;
-    let troubles: [(&str, &[&[&str]], &[&[&str]]); 3] = [
-        ("READONLY", &[&["REPLICAOF", "127.0.0.1", "1"]], &[&["REPLICAOF", "NO", "ONE"]]),
-        ("NOREPLICAS", &[&["CONFIG", "SET", "min-replicas-to-write", "1"]], &[&["CONFIG", "SET", "min-replicas-to-write", "0"]]),
-        ("OOM", &[&["CONFIG", "SET", "maxmemory", "1"]], &[&["CONFIG", "SET", "maxmemory", "0"]]),
-    ];
-    for (code, begin, end) in troubles {
-        begin.iter().for_each(|words| assert_eq!(redis.command(words), "OK", "{code}"));
+    for (code, begin, end) in [
+        ("READONLY", "REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+        ("NOREPLICAS", "CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
+        ("OOM", "CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+    ] {
+        let command = |words: &str| redis.command(&words.split(' ').collect::<Vec<_>>());
+        assert_eq!(command(begin), "OK", "{code}");
         let outcome = counters.run(&count(), b"gw:a", &[1], PATIENCE).await;
         assert_eq!(outcome, Err(Unavailable::Refused { code: code.to_owned() }));
         // It answers, and yet it is not used: a probe that only asked would take it.
@@ -125,8 +125,8 @@ async fn a_server_that_takes_no_writes_is_away_until_it_does() {
         // waits for: several tries to connect, none of which may succeed
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert!(!counters.is_up(), "{code}");
-        end.iter().for_each(|words| assert_eq!(redis.command(words), "OK", "{code}"));
-        until_up(&counters, true).await;
+        assert_eq!(command(end), "OK", "{code}");
+        until_up(&counters).await;
     }
     let outcome = counters.run(&count(), b"gw:a", &[1], PATIENCE).await;
     assert_eq!(outcome, answer([1, 7], 4));
@@ -134,13 +134,17 @@ async fn a_server_that_takes_no_writes_is_away_until_it_does() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_is_the_trouble_of_one_call() {
+async fn a_call_that_cannot_be_answered_is_its_own_trouble() {
     let redis = Redis::start();
     let counters = connected(&redis.url()).await;
     redis.command(&["LPUSH", "gw:list", "1"]);
     for _ in 0..20 {
         let outcome = counters.run(&count(), b"gw:list", &[1], PATIENCE).await;
         assert_eq!(outcome, Err(Unavailable::Refused { code: "WRONGTYPE".to_owned() }));
+    }
+    // Without time for an answer nothing is sent.
+    for patience in [Duration::ZERO, TIMER] {
+        assert_eq!(counters.run(&count(), b"gw:a", &[1], patience).await, Err(Unavailable::TimedOut));
     }
     let malformed = counters.run(&Script::new("return {'no number'}"), b"gw:a", &[], PATIENCE).await;
     assert_eq!(malformed, Err(Unavailable::Malformed));
@@ -180,8 +184,8 @@ fn calls_come_from_other_runtimes_than_the_connections() {
 
 /// The lines of the diagnostic log about the counters, without their time.
 fn said(kept: &Kept) -> Vec<String> {
-    let lines = kept.text();
-    lines.lines().filter_map(|line| line.split_once("gateward::counter::supervisor: ")).map(|(_, rest)| rest.to_owned()).collect()
+    let of_ours = |line: &str| line.split_once("gateward::counter").map(|(_, rest)| rest.split_once(": ").unwrap().1.to_owned());
+    kept.text().lines().filter_map(of_ours).collect()
 }
 
 #[tokio::test]
@@ -195,17 +199,24 @@ async fn one_line_says_that_they_are_away_and_one_that_they_are_back() {
     let address = redis.address;
     let counters = connected(&format!("redis://gw:hunter2@{address}/2")).await;
     assert_eq!(said(&kept), Vec::<String>::new());
+    redis.command(&["-n", "2", "LPUSH", "gw:list", "1"]);
+    for _ in 0..3 {
+        let outcome = counters.run(&count(), b"gw:list", &[1], PATIENCE).await;
+        assert_eq!(outcome, Err(Unavailable::Refused { code: "WRONGTYPE".to_owned() }));
+    }
     redis.kill();
-    until_up(&counters, false).await;
+    until_away(&counters).await;
     calls(&counters, 100, PATIENCE).await;
     redis.restart();
     redis.command(&["ACL", "SETUSER", "gw", "on", ">hunter2", "~gw:*", "&gw:*", "+@all"]);
-    until_up(&counters, true).await;
+    until_up(&counters).await;
     let lines = said(&kept);
     let away = "are away: the connection ended; each limit goes on as its on_outage says";
-    assert_eq!(lines[0], format!("the shared counters at redis://{address}/2 {away}"));
-    assert!(lines[1].starts_with(&format!("the shared counters at redis://{address}/2 are back after ")), "{lines:?}");
-    assert_eq!(lines.len(), 2, "{lines:?}");
+    let call = "a call to the shared counters failed by itself: the server refuses with WRONGTYPE; said once for each connection";
+    assert_eq!(lines[0], call);
+    assert_eq!(lines[1], format!("the shared counters at redis://{address}/2 {away}"));
+    assert!(lines[2].starts_with(&format!("the shared counters at redis://{address}/2 are back after ")), "{lines:?}");
+    assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(!kept.text().contains("hunter2"));
     counters.close().await;
 }
