@@ -1,7 +1,8 @@
 //! The command line, black box: what is printed where, and how it exits.
 #![cfg(test)]
 
-use std::io::Write;
+use std::io::{BufRead as _, BufReader, Read as _, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -528,4 +529,23 @@ fn who_reads_only_the_beginning_breaks_nothing() {
         let output = ran(child.wait_with_output().unwrap());
         assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{arguments:?}");
     }
+}
+
+#[test]
+fn the_sample_api_runs_alone_and_ends_when_told() {
+    let place = Place::new(CONFIG);
+    let mut child = place.command().args(["demo", "--api-only", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    let address = said.trim_end().strip_prefix("the sample API answers on http://").unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.write_all(b"GET /items?id=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let seen: Value = serde_json::from_str(body).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!((&seen["path"], &seen["query"]), (&"/items".into(), &"id=1".into()));
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

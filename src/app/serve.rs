@@ -10,13 +10,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use http::{Request, Response};
 use tokio::runtime::{Builder, LocalOptions, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, AdminState};
 use crate::app::build;
 use crate::app::load::Ready;
+use crate::app::signals::StopSignals;
 use crate::body::{Body, Incoming};
 use crate::clock;
 use crate::config::{CountersUrl, Listener, Upstream, Workers};
@@ -48,6 +48,10 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     let metrics = Metrics::default();
     let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
     let counters = Counters::start(&ready.config.counters, control.handle().clone(), &metrics)?;
+    if let Some(counters) = &counters {
+        let store = store.clone();
+        counters.share_changes(store.committed(), move || store.look_now());
+    }
     let pipeline = control.block_on(build::pipeline(ready, &store, counters.as_ref(), log.clone(), metrics.clone()))?;
     // Before anyone can connect: a signal that nobody waits for ends the process at once.
     let mut signals = control.block_on(async { StopSignals::listen() })?;
@@ -257,28 +261,6 @@ impl Handler for Gate {
         }
         let arrival = Arrival { now: clock::now(), listener: self.listener.clone(), client, peer: connection.peer, fault };
         self.worker.clone().serve(request, arrival).await
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    /// From now on these signals no longer end the process by themselves. Must be called inside a runtime.
-    fn listen() -> anyhow::Result<Self> {
-        let terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
-        let interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
-        Ok(Self { terminate, interrupt })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Value, cmd};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::counter::{Counters, Live, Shared};
 
 impl Counters {
-    /// From now on tells the other processes whenever `committed` changes, and notifies `look` when one of them tells so, or
-    /// may have without having been heard. Both can fail in silence while the counters are away: a poll stands behind it.
-    pub fn share_changes(&self, committed: watch::Receiver<u64>, look: Arc<Notify>) {
+    /// From now on tells the other processes whenever `committed` changes, and calls `look` when one of them tells so, or may
+    /// have without having been heard. Both can fail in silence while the counters are away: a poll stands behind it.
+    pub fn share_changes(&self, committed: watch::Receiver<i64>, look: impl Fn() + Send + 'static) {
         let inner = &self.inner;
         let telling = until_closed(inner.closing.subscribe(), tell(inner.shared.clone(), committed));
         let hearing = until_closed(inner.closing.subscribe(), hear(inner.shared.clone(), look));
@@ -31,7 +31,7 @@ async fn until_closed(mut closing: watch::Receiver<bool>, work: impl Future<Outp
 }
 
 /// Ends with the store that commits.
-async fn tell(shared: Arc<Shared>, mut committed: watch::Receiver<u64>) {
+async fn tell(shared: Arc<Shared>, mut committed: watch::Receiver<i64>) {
     while committed.changed().await.is_ok() {
         if let Some(live) = shared.live.load_full() {
             let _ = timeout(PATIENCE, publish(&live, &shared.name)).await;
@@ -47,10 +47,10 @@ async fn publish(live: &Live, name: &str) {
     }
 }
 
-async fn hear(shared: Arc<Shared>, look: Arc<Notify>) {
+async fn hear(shared: Arc<Shared>, look: impl Fn()) {
     loop {
         shared.news.notified().await;
-        look.notify_one();
+        look();
         // What comes meanwhile makes one more look, and a flood of messages no flood of queries.
         sleep(GAP).await;
     }

@@ -170,7 +170,7 @@ mod tests {
             store: Store::open(options, Handle::current()).await.unwrap(),
             passwords: Arc::new(Passwords::start(1, 4)),
             signing: Arc::new(SigningKey::load(algorithm, &SigningKey::generate(algorithm)).unwrap()),
-            keys: KeyFormat { prefix: "gw_live_".to_owned(), also: Vec::new() },
+            keys: KeyFormat { prefix: "gw_live_".to_owned(), also: Vec::new(), family: "gw_".to_owned(), foreign: Vec::new() },
             limiter: Arc::new(Limiter::Memory(Memory::new(1000))),
             api,
         }

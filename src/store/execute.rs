@@ -91,7 +91,7 @@ pub(super) async fn change(connection: &mut Connection, change: &Change) -> Resu
                 "UPDATE keys SET revoked_at = CASE WHEN revoked_at IS NULL THEN $3 ELSE revoked_at END
                  WHERE realm = $1 AND id = $2",
             );
-            touch_one(connection, update.bind(&**realm).bind(key.as_str()).bind(millis(*at)), "API key").await
+            touch_one(connection, update.bind(&**realm).bind(key.as_str()).bind(millis(*at)), "key").await
         }
         Change::AuditOnly => Ok(()),
     }
@@ -252,9 +252,9 @@ fn list(names: &[Arc<str>]) -> String {
     names.iter().map(|name| json!(&**name)).collect::<Value>().to_string()
 }
 
-/// How many keys one statement adds: each is twelve parameters, and a statement of SQLite has at most 32,766.
-const KEYS_AT_ONCE: usize = 500;
-const TOUCHES_AT_ONCE: usize = 512;
+/// How many keys one statement adds. Each is twelve parameters, and SQLite finds a parameter by going through all of them.
+const KEYS_AT_ONCE: usize = 16;
+const TOUCHES_AT_ONCE: usize = 128;
 const SAME_KEY: &str = "key with this id or secret";
 
 /// SQL integers are signed; no date of this calendar is beyond them.

@@ -220,13 +220,11 @@ impl Store {
 
     /// The number of the newest change that this process committed and that others should look for: what a channel of
     /// news besides the database's own tells them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wired with the push of revocations"))]
     pub fn committed(&self) -> watch::Receiver<i64> {
         self.inner.committed.clone()
     }
 
     /// Looks for other processes' changes now and not at the next half second.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wired with the push of revocations"))]
     pub fn look_now(&self) {
         self.inner.wake.notify_one();
     }

@@ -43,17 +43,25 @@ pub(super) async fn everything(connection: &mut Connection, now: Timestamp) -> R
         id: account.id.0.clone(),
         account: Some(Arc::new(account)),
     }));
-    let keys = query(concat!(
-        "SELECT ",
-        key_columns!(),
-        " FROM keys WHERE (revoked_at IS NULL OR revoked_at > $1) AND (expires_at IS NULL OR expires_at > $1)"
-    ));
-    let rows = keys.bind(millis(now.minus(DEAD_KEYS_STAY))).all(connection).await?;
-    images.extend(rows.iter().filter_map(|row| readable(key(row))).map(|key| Image::Key {
-        realm: key.realm.clone(),
-        id: key.id.0.clone(),
-        key: Some(Arc::new(key)),
-    }));
+    // In parts: rows take several times the memory of the keys that are made of them.
+    let (mut realm, mut id) = (Arc::default(), Arc::default());
+    loop {
+        let keys = query(concat!(
+            "SELECT ",
+            key_columns!(),
+            " FROM keys WHERE (realm, id) > ($1, $2) AND (revoked_at IS NULL OR revoked_at > $3)
+             AND (expires_at IS NULL OR expires_at > $3) ORDER BY realm, id LIMIT $4"
+        ));
+        let keys = keys.bind(&*realm).bind(&*id).bind(millis(now.minus(DEAD_KEYS_STAY))).bind(KEYS_AT_ONCE);
+        let rows = keys.all(connection).await?;
+        let Some(last) = rows.last() else { break };
+        (realm, id) = (name(last, "realm")?, name(last, "id")?);
+        images.extend(rows.iter().filter_map(|row| readable(key(row))).map(|key| Image::Key {
+            realm: key.realm.clone(),
+            id: key.id.0.clone(),
+            key: Some(Arc::new(key)),
+        }));
+    }
     let ended = query("SELECT realm, id, expires_at FROM sessions WHERE ended_at IS NOT NULL AND expires_at > $1");
     for row in ended.bind(millis(now)).all(connection).await? {
         let ended = Some(EndedSession { expires_at: time(&row, "expires_at")? });
@@ -191,6 +199,9 @@ pub(super) async fn signing_keys(connection: &mut Connection) -> Result<Vec<(Str
     let rows = query("SELECT api, algorithm, sealed FROM signing_keys ORDER BY api, algorithm").all(connection).await?;
     rows.iter().map(|row| Ok((row.get("api")?, row.get("algorithm")?, row.get("sealed")?))).collect()
 }
+
+/// How many rows of keys are in memory at a time.
+const KEYS_AT_ONCE: i64 = 4096;
 
 /// What a JSON column of memberships holds.
 #[derive(Deserialize)]

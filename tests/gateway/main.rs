@@ -30,6 +30,7 @@ mod hostile_names;
 mod issuer_keys;
 mod issuers;
 mod issuing;
+mod key_import;
 mod keys;
 mod kill_nine;
 mod lifecycle;

@@ -10,16 +10,10 @@ struct Looks(Arc<AtomicU64>);
 
 impl Looks {
     /// Counters that listen, and what they made this process look at.
-    fn of(counters: &Counters, committed: &watch::Sender<u64>) -> Self {
-        let (look, seen) = (Arc::new(Notify::new()), Arc::<AtomicU64>::default());
-        counters.share_changes(committed.subscribe(), look.clone());
+    fn of(counters: &Counters, committed: &watch::Sender<i64>) -> Self {
+        let seen = Arc::<AtomicU64>::default();
         let counted = seen.clone();
-        tokio::spawn(async move {
-            loop {
-                look.notified().await;
-                counted.fetch_add(1, Ordering::SeqCst);
-            }
-        });
+        counters.share_changes(committed.subscribe(), move || drop(counted.fetch_add(1, Ordering::SeqCst)));
         Self(seen)
     }
 
@@ -35,7 +29,7 @@ async fn change_on_one_is_seen_by_the_other(url: &str) {
     // A new connection is a reason to look once.
     until("the first look", || looks_of_one.count() == 1 && looks_of_other.count() == 1).await;
     for number in 1..=3 {
-        commits.send_replace(number);
+        commits.send_replace(i64::try_from(number).unwrap());
         until("a look of the other", || looks_of_other.count() == 1 + number).await;
     }
     assert_eq!(looks_of_one.count(), 1, "what it told itself is no news");
