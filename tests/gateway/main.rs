@@ -1,6 +1,7 @@
 //! The gateway from outside: the real binary, real sockets, a raw upstream that records every byte it is sent.
 #![cfg(test)]
 
+#[expect(dead_code, reason = "the library's own tests use more of them")]
 #[path = "../../src/servers/mod.rs"]
 mod servers;
 mod support;
@@ -48,6 +49,7 @@ mod refused_heads;
 mod rewrites;
 mod secrets;
 mod shared_counters;
+mod shared_limits;
 mod store_faults;
 mod targets;
 mod upstream_faults;
