@@ -3,6 +3,7 @@
 
 #[expect(dead_code, reason = "the library's own tests use more of them")]
 #[path = "../../src/servers/mod.rs"]
+#[expect(dead_code, reason = "the library's own tests use the rest")]
 mod servers;
 mod support;
 
