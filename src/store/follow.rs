@@ -66,11 +66,9 @@ impl Follower {
     async fn catch_up(&self) -> Result<(), sqlx::Error> {
         let mut seen = self.turn.lock().await;
         let now = clock::now().wall;
-        // A server that has stopped is not waited for as long as a large store may take to load.
-        let look = timeout(self.patience, self.look()).await;
-        let (mut snapshot, newest) = look.unwrap_or_else(|_| Err(no_answer(self.patience)))?;
+        let (mut snapshot, newest) = self.soon(self.look()).await?;
         while *seen != newest {
-            let mut changes = read::changes_from(&mut snapshot, seen.seq, CHANGES_AT_ONCE).await?;
+            let mut changes = self.soon(read::changes_from(&mut snapshot, seen.seq, CHANGES_AT_ONCE)).await?;
             let known = changes.first().is_none_or(|(first, _)| first.seq > seen.seq || first == &*seen);
             changes.retain(|(change, _)| change.seq > seen.seq);
             // Numbers are given without gaps. A gap was pruned before we came, a smaller number is an older database.
@@ -85,12 +83,18 @@ impl Follower {
             let last = *last;
             let records: BTreeSet<_> = changes.into_iter().map(|(_, record)| record).collect();
             for record in records {
-                self.directory.show(read::image(&mut snapshot, record).await?);
+                self.directory.show(self.soon(read::image(&mut snapshot, record)).await?);
             }
             *seen = last;
         }
         self.directory.set_followed_at(now);
-        snapshot.end().await
+        self.soon(snapshot.end()).await
+    }
+
+    /// A server that has stopped is not waited for as long as a large store may take to load: the writer waits for its turn
+    /// meanwhile.
+    async fn soon<T>(&self, reading: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        timeout(self.patience, reading).await.unwrap_or_else(|_| Err(no_answer(self.patience)))
     }
 
     /// One snapshot, so that what is read of a record is at least as new as the change that told of it; and the newest
