@@ -1,7 +1,6 @@
 //! The gateway from outside: the real binary, real sockets, a raw upstream that records every byte it is sent.
 #![cfg(test)]
 
-#[expect(dead_code, reason = "the library's own tests use more of them")]
 #[path = "../../src/servers/mod.rs"]
 #[expect(dead_code, reason = "the library's own tests use the rest")]
 mod servers;

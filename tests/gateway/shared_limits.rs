@@ -31,7 +31,7 @@ fn endpoints(contract: &str) -> Vec<(String, bool, Vec<String>)> {
     let mut found = Vec::new();
     for endpoint in page["endpoint"].get_ref().as_array().unwrap().iter() {
         let endpoint = endpoint.get_ref().as_table().unwrap();
-        let word = |name: &str| endpoint.get(name).map(|value| value.get_ref());
+        let word = |name: &str| endpoint.get(name).map(toml::Spanned::get_ref);
         let limits = word("limits").and_then(|limits| limits.as_array());
         let limits = limits.into_iter().flatten().map(|limit| limit.get_ref().as_str().unwrap().to_owned()).collect();
         let is_public = word("public").is_some_and(|public| public.as_bool() == Some(true));
