@@ -49,10 +49,6 @@ impl Redis {
         redis_cli(self.address, words)
     }
 
-    pub fn is_running(&self) -> bool {
-        self.child.is_some()
-    }
-
     /// Sends the process a signal: `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
         signal(self.child.as_ref().unwrap(), name);

@@ -111,9 +111,8 @@ fn counters_that_refuse_are_as_good_as_away() {
     ok(&["CONFIG", "SET", "busy-reply-threshold", "50"]);
     std::thread::scope(|scope| {
         let busy = || drop(scope.spawn(|| redis.command(&["EVAL", "while true do end", "0"])));
-        stage.suffer("BUSY", &load, busy, || {
-            until("the end of the script", || (redis.command(&["SCRIPT", "KILL"]) == "OK").then_some(()))
-        });
+        let killed = || (redis.command(&["SCRIPT", "KILL"]) == "OK").then_some(());
+        stage.suffer("BUSY", &load, busy, || until("the end of the script", killed));
     });
     for key in redis.command(&["KEYS", "gw:*"]).lines() {
         redis.command(&["DEL", key]);

@@ -49,6 +49,7 @@ mod refused_heads;
 mod rewrites;
 mod secrets;
 mod shared_counters;
+mod shared_limits;
 mod store_faults;
 mod targets;
 mod upstream_faults;

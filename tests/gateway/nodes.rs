@@ -9,7 +9,7 @@ use crate::support::{Answer, Gateway, Issuing, Lock, Nodes, State, Told, Upstrea
 
 const NODES: &str = "/api/v1/tenants/a/nodes";
 /// Within this time a change is known on every node.
-const NEWS: Duration = Duration::from_secs(2);
+pub const NEWS: Duration = Duration::from_secs(2);
 
 /// The infracast contract without a limit on logins.
 pub fn api(upstream: &Upstream) -> String {

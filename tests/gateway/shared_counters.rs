@@ -61,7 +61,7 @@ impl Stage {
     /// counters are away and once that they are back; and no more requests wait for what does not answer than it takes to
     /// see that.
     pub fn suffer(&mut self, what: &str, load: &Load, begin: impl FnOnce(), end: impl FnOnce()) {
-        let silent = || self.nodes.gateways.iter().map(|gateway| gateway.metric(TIMED_OUT) as usize).collect::<Vec<_>>();
+        let silent = || self.nodes.gateways.iter().map(|gateway| gateway.metric(TIMED_OUT)).collect::<Vec<_>>();
         let before = silent();
         begin();
         self.wait_until_away();
@@ -99,6 +99,6 @@ pub fn check(seen: &Seen) {
 
 const TIMED_OUT: &str = "gateward_counters_calls_total{outcome=\"timed_out\"}";
 /// After so many calls in a row without an answer a connection is given up.
-const SILENT_CALLS: usize = 5;
+const SILENT_CALLS: f64 = 5.0;
 /// Of the load, on each node.
-const CLIENTS: usize = 3;
+const CLIENTS: f64 = 3.0;

@@ -137,29 +137,29 @@ impl Wire {
                 Some(Ok((client, _))) => {
                     self.accepted.fetch_add(1, Ordering::SeqCst);
                     let wire = self.clone();
-                    thread::spawn(move || wire.connect(client));
+                    thread::spawn(move || wire.connect(&client));
                 }
                 Some(Err(_)) | None => pause_for(MOMENT),
             }
         }
     }
 
-    fn connect(self: Arc<Self>, client: TcpStream) {
+    fn connect(self: Arc<Self>, client: &TcpStream) {
         client.set_nonblocking(false).unwrap();
         while self.fault() == Fault::Stall && !self.is_over() {
             pause_for(MOMENT);
         }
         match self.fault() {
-            Fault::Reset => reset(&client),
-            Fault::HalfOpen => self.swallow(&client),
+            Fault::Reset => reset(client),
+            Fault::HalfOpen => self.swallow(client),
             Fault::Refuse => {}
             Fault::Pass | Fault::Delay(_) | Fault::Stall | Fault::StallAnswers | Fault::CutAfter(_) => {
                 // A server that is away is refused to the client as well as it can be after an accept.
-                let Ok(server) = TcpStream::connect(self.server) else { return reset(&client) };
+                let Ok(server) = TcpStream::connect(self.server) else { return reset(client) };
                 let asking = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let wire = self.clone();
                 let requests = thread::spawn(move || wire.pump(&asking.0, &asking.1, Direction::Request));
-                self.pump(&server, &client, Direction::Answer);
+                self.pump(&server, client, Direction::Answer);
                 requests.join().unwrap();
             }
         }

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::support::{Answer, Client, Gateway, pause_for};
+use crate::support::{Answer, Client, Gateway, pause_for, until};
 
 /// Load that goes on through lost connections and answers of 503 until it is stopped.
 pub struct Issuing {
     stop: Arc<AtomicBool>,
+    /// Revocations that were acknowledged.
+    revoked: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Told>>,
 }
 
@@ -46,20 +48,34 @@ struct Issuer {
     /// Each key has a name of its own: one that is there twice was issued twice.
     name: String,
     stop: Arc<AtomicBool>,
+    revoked: Arc<AtomicUsize>,
     told: Told,
 }
 
 impl Issuing {
     /// One client for each address. `round` makes the names of the keys others than those of an earlier load.
     pub fn start(addresses: &[SocketAddr], token: &str, round: u32) -> Self {
-        let stop = Arc::new(AtomicBool::default());
+        let (stop, revoked) = (Arc::new(AtomicBool::default()), Arc::new(AtomicUsize::default()));
         let client = |(number, address): (usize, &SocketAddr)| {
             let name = format!("r{round}c{number}");
-            let issuer = Issuer { address: *address, token: token.to_owned(), name, stop: stop.clone(), told: Told::default() };
+            let issuer = Issuer {
+                address: *address,
+                token: token.to_owned(),
+                name,
+                stop: stop.clone(),
+                revoked: revoked.clone(),
+                told: Told::default(),
+            };
             thread::spawn(move || issuer.run())
         };
         let clients = addresses.iter().enumerate().map(client).collect();
-        Self { stop, clients }
+        Self { stop, revoked, clients }
+    }
+
+    /// Waits until so many more revocations are acknowledged.
+    pub fn wait_for_more(&self, revocations: usize) {
+        let before = self.revoked.load(Ordering::SeqCst);
+        until("more revocations", || (self.revoked.load(Ordering::SeqCst) >= before + revocations).then_some(()));
     }
 
     /// Waits for the last answers.
@@ -109,6 +125,7 @@ impl Issuer {
             let Some(revoked) = self.ask(client, &format!("DELETE /api/v1/api-keys/{id}"), "")? else { return Some(()) };
             assert_eq!(revoked.status, 204, "{revoked:?}");
             self.told.keys.get_mut(&id)?.state = State::Revoked;
+            self.revoked.fetch_add(1, Ordering::SeqCst);
         }
         Some(())
     }
