@@ -44,7 +44,7 @@ impl Database {
     /// Connections that were made in another generation are not used any more.
     pub(super) fn generation(&self) -> u64 {
         match self {
-            Self::Sqlite(_) => 0,
+            Self::Sqlite(file) => file.generation(),
             Self::Postgres(server) => server.generation(),
         }
     }

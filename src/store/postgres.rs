@@ -16,8 +16,7 @@ pub(super) struct Postgres {
     pub url: PostgresUrl,
     /// How long a statement waits for another's lock.
     lock_timeout: Duration,
-    /// How long it runs, and how long a transaction may stand still: one whose gateway is gone must not keep the others
-    /// from writing.
+    /// How long it runs.
     patience: Duration,
     /// The position of the host that answered last: it is asked first.
     current: AtomicUsize,
@@ -98,7 +97,7 @@ impl Postgres {
         let limits = [
             ("lock_timeout", self.lock_timeout),
             ("statement_timeout", self.patience),
-            ("idle_in_transaction_session_timeout", self.patience),
+            ("idle_in_transaction_session_timeout", self.patience.min(STANDSTILL)),
         ];
         let options = PgConnectOptions::new_without_pgpass()
             .username(&self.url.user)
@@ -124,6 +123,10 @@ impl Postgres {
         }
     }
 }
+
+/// How long a transaction may stand still. One whose gateway is gone keeps the others from writing: for less time than they
+/// wait for its lock.
+const STANDSTILL: Duration = Duration::from_secs(3);
 
 /// Per host: a server that is stopped, or a network that swallows everything, does not say no.
 const CONNECT: Duration = Duration::from_secs(2);

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +28,12 @@ impl Sqlite {
             }
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// Which file it is, 0 when there is none. One that is put in the place of another is not the one that the connections
+    /// of before have open: what they were to write would be lost with it.
+    pub(super) fn generation(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |facts| facts.ino())
     }
 
     /// The connection that writes. Never creates the file: one that vanished while we run is an error, not an empty

@@ -2,6 +2,7 @@
 //! keys and others use one.
 
 use std::cell::RefCell;
+use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde_json::json;
 
 use crate::nodes::{self, administrator, make};
 use crate::servers::{Postgres, Replication};
-use crate::support::{Fault, FaultProxy, Gateway, Issuing, Load, Nodes, State, Upstream};
+use crate::support::{Fault, FaultProxy, Gateway, Issuing, Load, Nodes, State, Upstream, until};
 
 const PATH: &str = "/api/v1/tenants/a/nodes";
 const COUNT: usize = 3;
@@ -138,6 +139,36 @@ fn a_wire_without_answers_loses_nothing() {
 #[test]
 fn a_wire_that_ends_loses_nothing() {
     suffer_on_the_wire(&[Fault::Reset, Fault::CutAfter(300), Fault::HalfOpen]);
+}
+
+/// J9: a node that the server is cut off from says of what others made or changed meanwhile that it cannot tell, and of what
+/// it knows what it knows.
+#[test]
+fn a_node_that_hears_nothing_calls_no_token_bad_that_it_cannot_judge() {
+    let (postgres, upstream) = (Postgres::start(), Upstream::start());
+    let wire = FaultProxy::to(postgres.address);
+    let mut nodes = Nodes::on_server(2, &postgres.url("postgres"), &nodes::api(&upstream));
+    let before = administrator(&nodes);
+    let config = nodes.gateways[1].folder.path().join("gateway.toml");
+    let through_the_wire = fs::read_to_string(&config).unwrap().replace(&postgres.address.to_string(), &wire.address.to_string());
+    fs::write(&config, through_the_wire).unwrap();
+    nodes.gateways[1].kill_nine();
+    nodes.gateways[1].restart();
+    let (well, cut) = (&nodes.gateways[0], &nodes.gateways[1]);
+    let ask = |gateway: &Gateway, token: &str| gateway.get(PATH, &[&format!("Authorization: Bearer {token}")]);
+    wire.set(Fault::StallAnswers);
+    well.add_user("late", "correct horse", &["admin"]);
+    well.cli_ok(&["user", "passwd", "root", "--password-stdin"], "another horse");
+    let late = well.login("late", "correct horse").0;
+    let changed = well.login("root", "another horse").0;
+    for token in [&late, &changed] {
+        assert_eq!(ask(well, token).status, 200);
+        let unclear = until("what is not known", || Some(ask(cut, token)).filter(|answer| answer.status == 503));
+        assert_eq!((unclear.header("retry-after"), cut.why(&unclear)), (Some("1"), "failed issuer store_unavailable".to_owned()));
+    }
+    assert_eq!((ask(cut, &before).status, ask(well, &before).status), (200, 401));
+    wire.set(Fault::Pass);
+    nodes.all("the news", |gateway| [&late, &changed, &before].map(|token| ask(gateway, token).status) == [200, 200, 401]);
 }
 
 /// N13 J7: a server that has no connection left, or is read-only, refuses what must be stored, and nothing else.

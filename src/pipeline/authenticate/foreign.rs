@@ -62,14 +62,15 @@ impl ForeignIssuer {
     /// Who the token stands for. `record` finds the realm's active account of a subject, `taken` says whether it has any.
     ///
     /// # Errors
-    /// A claim that is read and malformed, or an account that is gone, disabled, or has ended its sessions since.
+    /// A claim that is read and malformed, or an account that is gone, disabled, or has ended its sessions since; and what
+    /// `record` says.
     pub fn principal(
         &self,
         api: &Api,
         claims: &Claims,
-        record: impl FnOnce(&str) -> Result<Arc<Account>, Denial>,
+        record: impl FnOnce(&str) -> Result<Arc<Account>, Rejection>,
         taken: impl FnOnce(&str) -> bool,
-    ) -> Result<Arc<Principal>, Denial> {
+    ) -> Result<Arc<Principal>, Rejection> {
         let credential_id: Arc<str> = match &claims.id {
             Some(id) => id.as_str().into(),
             // Something to find it by in the log; the token itself never stands there.
@@ -80,7 +81,7 @@ impl ForeignIssuer {
             AccountSource::Store => stored(record(&claims.subject)?, claims, &credential_id)?,
             // The upstream knows accounts by their ids: one that another issuer makes up must be nobody's here.
             AccountSource::Claims if taken(&claims.subject) => {
-                return Err(Denial::SubjectTaken { issuer: self.label.clone(), subject: claims.subject.clone() });
+                return Err(Denial::SubjectTaken { issuer: self.label.clone(), subject: claims.subject.clone() }.into());
             }
             AccountSource::Claims => Arc::new(self.account(api, claims, tenant.as_ref())?),
         };

@@ -122,15 +122,15 @@ impl Authenticator {
             }
         };
         match verified.signer {
-            Signer::Own => Ok(Arc::new(self.own_principal(api, &verified.claims)?)),
+            Signer::Own => Ok(Arc::new(self.own_principal(api, &verified.claims, now.wall)?)),
             Signer::Foreign { issuer, .. } => {
                 let issuer = self.issuers.get(issuer).ok_or(Denial::TokenIssuer)?;
-                Ok(issuer.principal(
+                issuer.principal(
                     api,
                     &verified.claims,
-                    |subject| self.active_account(api, subject),
+                    |subject| self.active_account(api, subject, now.wall),
                     |subject| self.store.directory().account(&api.facts.realm, &AccountId::new(subject)).is_some(),
-                )?)
+                )
             }
         }
     }
@@ -194,20 +194,24 @@ impl Authenticator {
     }
 
     /// The account of a token of our own, as it is now.
-    fn own_principal(&self, api: &Api, claims: &Claims) -> Result<Principal, Denial> {
+    fn own_principal(&self, api: &Api, claims: &Claims, now: Timestamp) -> Result<Principal, Rejection> {
         let missing = |claim: &'static str| Denial::TokenClaim { claim: claim.into() };
         let environment = claims.all.get("env").and_then(Value::as_str).ok_or_else(|| missing("env"))?;
         if environment != &*api.facts.environment {
-            return Err(Denial::EnvironmentForeign { found: environment.to_owned() });
+            return Err(Denial::EnvironmentForeign { found: environment.to_owned() }.into());
         }
         let session = SessionId::new(claims.session.as_deref().ok_or_else(|| missing("sid"))?);
-        let account = self.active_account(api, &claims.subject)?;
+        let account = self.active_account(api, &claims.subject, now)?;
         let directory = self.store.directory();
         // The epoch is the moment from which the account's sessions count: a password change or a disabled account moves
         // it, and with it every earlier token dies, to the millisecond and on every node.
         let epoch = claims.all.get("epoch").and_then(Value::as_u64).ok_or_else(|| missing("epoch"))?;
-        if epoch != account.sessions_valid_from.0 || directory.session_ended(&api.facts.realm, session.as_str()) {
-            return Err(Denial::SessionEnded { session });
+        if directory.session_ended(&api.facts.realm, session.as_str()) || epoch < account.sessions_valid_from.0 {
+            return Err(Denial::SessionEnded { session }.into());
+        }
+        // We signed it, so it is of an account that was changed since it was read here.
+        if epoch > account.sessions_valid_from.0 {
+            return Err(self.unless_unheard(Denial::SessionEnded { session }, now));
         }
         Ok(Principal {
             account,
@@ -234,7 +238,7 @@ impl Authenticator {
         if key.environment != api.facts.environment {
             return Err(Denial::EnvironmentForeign { found: key.environment.to_string() }.into());
         }
-        let account = self.active_account(api, key.owner.as_str())?;
+        let account = self.active_account(api, key.owner.as_str(), now)?;
         Ok(Principal {
             account,
             kind: CredentialKind::ApiKey,
@@ -258,34 +262,38 @@ impl Authenticator {
         };
         let digest = Digest::of(text);
         // A key of our form that was made by another gateway has an id here that its text does not hold.
-        let Some(key) = by_id.or_else(|| directory.key_by_digest(realm, &digest)) else { return Err(self.unknown_key(now)) };
+        let Some(key) = by_id.or_else(|| directory.key_by_digest(realm, &digest)) else {
+            return Err(self.unless_unheard(Denial::KeyUnknown, now));
+        };
         match key.digest.is(&digest) {
             true => Ok(key),
             false => Err(Denial::KeyUnknown.into()),
         }
     }
 
-    /// While the store cannot be read, a key that another process made may be good and not known here: that is our
-    /// failure, and no word about the key.
-    fn unknown_key(&self, now: Timestamp) -> Rejection {
+    /// While the store cannot be read, a key or an account that another process made or changed may be good and not known
+    /// here: that is our failure, and no word about the credential.
+    fn unless_unheard(&self, denial: Denial, now: Timestamp) -> Rejection {
         let known_until = self.store.directory().followed_at();
         match known_until.plus(FRESH) < now {
-            true => Failure::StoreUnavailable { detail: format!("nothing was heard of new keys since {known_until}") }.into(),
-            false => Denial::KeyUnknown.into(),
+            true => {
+                Failure::StoreUnavailable { detail: format!("nothing was heard of others' changes since {known_until}") }.into()
+            }
+            false => denial.into(),
         }
     }
 
-    fn active_account(&self, api: &Api, id: &str) -> Result<Arc<Account>, Denial> {
+    fn active_account(&self, api: &Api, id: &str, now: Timestamp) -> Result<Arc<Account>, Rejection> {
         let id = AccountId::new(id);
         match self.store.directory().account(&api.facts.realm, &id) {
-            None => Err(Denial::AccountGone { account: id.to_string() }),
-            Some(account) if !account.is_active() => Err(Denial::AccountDisabled { account: id }),
+            None => Err(self.unless_unheard(Denial::AccountGone { account: id.to_string() }, now)),
+            Some(account) if !account.is_active() => Err(Denial::AccountDisabled { account: id }.into()),
             Some(account) => Ok(account),
         }
     }
 }
 
-/// How old the directory may be for an unknown key to be called unknown. It is brought up to date twice a second.
+/// How old the directory may be for what it does not hold to be called unknown. It is brought up to date twice a second.
 const FRESH: Duration = Duration::from_secs(5);
 
 fn describe(principal: &Principal) -> String {

@@ -100,6 +100,31 @@ async fn a_store_whose_file_cannot_grow_refuses_writes_and_recovers_alone() {
     assert_eq!(store.directory().account_count("main"), 1);
 }
 
+/// What is acknowledged is in the file that has the store's name now: one that was put back from a backup, or none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_the_place_of_another_is_the_store_and_one_that_is_gone_is_none() {
+    let place = Place::sqlite();
+    let store = open(&place).await;
+    store.write(add(account("u1", "ann")), None).await.unwrap();
+    let copy = place.folder.path().join("copy.db");
+    backup(&place.options(), &copy).await.unwrap();
+    store.write(add(account("u2", "bob")), None).await.unwrap();
+    let file = |end: &str| place.folder.path().join(format!("gateward.db{end}"));
+    ["-wal", "-shm"].into_iter().for_each(|end| std::fs::remove_file(file(end)).unwrap());
+    std::fs::rename(&copy, file("")).unwrap();
+    until("the older state", || store.directory().account_count("main") == 1).await;
+    assert!(store.login_record("main", "bob").await.unwrap().is_none());
+    store.write(add(account("u3", "zoe")), None).await.unwrap();
+    assert_eq!(count(&mut stranger(&place).await, "SELECT count(*) FROM accounts WHERE id <> 'u2'").await, 2);
+    let shown = |id: &str| store.directory().account("main", &AccountId::new(id)).is_some();
+    until("all of it", || (shown("u1"), shown("u2"), shown("u3")) == (true, false, true)).await;
+    ["", "-wal", "-shm"].into_iter().for_each(|end| std::fs::remove_file(file(end)).unwrap());
+    let told = failure(store.write(add(account("u4", "eve")), None).await).to_string();
+    assert!(told.ends_with("unable to open database file"), "{told}");
+    assert_eq!(store.health().await.unwrap_err().code(), "store_unavailable");
+    assert!(!file("").exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_store_refuses_and_its_directory_stays() {
     for place in Place::both() {

@@ -101,6 +101,18 @@ async fn a_stopped_server_fails_reads_and_writes_in_time_and_is_used_again_when_
     assert_eq!(store.login_record("main", "ann").await.unwrap().unwrap().account.id.as_str(), "u1");
 }
 
+/// A gateway that is stopped, or cut off, in the middle of a write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_stands_still_delays_the_others_and_refuses_them_nothing() {
+    let place = Place::postgres();
+    let store = try_open(place.options(), Pace::USUAL).await.unwrap();
+    let mut still = Database::new(&place.options().url, Pace::USUAL).writer().await.unwrap();
+    still.begin(Begin::Write).await.unwrap();
+    store.write(add(account("u1", "ann")), None).await.unwrap();
+    let cut = still.commit().await.unwrap_err().to_string();
+    assert!(cut.contains("idle-in-transaction timeout"), "{cut}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_free_connections_is_used_again_when_it_has_some() {
     let mut place = Place::postgres();
