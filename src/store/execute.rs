@@ -201,10 +201,12 @@ async fn open_session(connection: &mut Connection, session: &Session) -> Result<
     }
 }
 
-/// Adds keys, many with one statement: 100,000 of them then take a second of the writers' lock and not ten. Answers the positions of those that were not added, because their id or secret is another key's.
+/// Adds keys, many with one statement: 100,000 of them then take a second of the writers' lock and not ten. Answers the
+/// positions of those that were not added, because their id or secret is another key's.
 async fn add_keys(connection: &mut Connection, keys: &[ApiKey]) -> Result<Vec<usize>, Fault> {
     let mut refused = Vec::new();
-    for (part, first) in keys.chunks(KEYS_AT_ONCE).zip((0..).step_by(KEYS_AT_ONCE)) {
+    let at_once = keys_at_once(connection);
+    for (part, first) in keys.chunks(at_once).zip((0..).step_by(at_once)) {
         let rows = parameters(part.len(), 12);
         let insert = query(format!(
             "INSERT INTO keys (realm, id, owner, name, scopes, tenants, allowed_ips, environment, digest, created_at,
@@ -252,8 +254,15 @@ fn list(names: &[Arc<str>]) -> String {
     names.iter().map(|name| json!(&**name)).collect::<Value>().to_string()
 }
 
-/// How many keys one statement adds. Each is twelve parameters, and SQLite finds a parameter by going through all of them.
-const KEYS_AT_ONCE: usize = 16;
+/// How many keys one statement adds. Each is twelve parameters: SQLite finds one by going through all of them, while each
+/// statement of Postgres costs a way to the server and back, with at most 65,535.
+fn keys_at_once(connection: &Connection) -> usize {
+    match connection {
+        Connection::Sqlite(_) => 16,
+        Connection::Postgres(_) => 1000,
+    }
+}
+
 const TOUCHES_AT_ONCE: usize = 128;
 const SAME_KEY: &str = "key with this id or secret";
 

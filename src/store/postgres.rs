@@ -92,7 +92,8 @@ impl Postgres {
         Ok(connection)
     }
 
-    /// All that the environment could say is said here: it is input that nobody asked for.
+    /// What the URL says goes before libpq's environment variables; what it cannot say (PGOPTIONS, a client certificate by
+    /// PGSSLCERT and PGSSLKEY) is theirs.
     fn options(&self, host: &PostgresHost) -> PgConnectOptions {
         let limits = [
             ("lock_timeout", self.lock_timeout),

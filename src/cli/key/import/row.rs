@@ -1,5 +1,5 @@
 //! One line of an import file: a JSON object, judged as far as it can be without the store. What is said of a line never
-//! shows a value: a secret may stand in the wrong place.
+//! shows what stands at `value`; scopes, environments and members that nobody knows are named.
 
 use serde_json::{Map, Value};
 
