@@ -20,7 +20,7 @@ use crate::limiter::algorithms::{self, Cell};
 use crate::limiter::memory::{Memento, Origin};
 use crate::limiter::node_clock::{NodeClock, Sight};
 use crate::limiter::{CellKey, Memory, Receipt, Rule, Source, Spending, Taken};
-use crate::observe::Metrics;
+use crate::observe::{Histogram, Metrics};
 use crate::rejection::Failure;
 
 /// Counters in a store that other nodes count in too.
@@ -32,6 +32,7 @@ pub struct Shared {
     clock: NodeClock,
     refunds: Sender<Refund>,
     tally: Arc<Tally>,
+    waits: Arc<Histogram>,
     refunding: AbortHandle,
 }
 
@@ -74,8 +75,11 @@ impl Shared {
         let shown = tally.clone();
         let help = "Units of limits that count failures, which a success could not give back to the shared counters";
         metrics.counter("gateward_limit_refunds_lost", help, move || shown.lost.load(Ordering::Relaxed));
+        let waits = Arc::<Histogram>::default();
+        let help = "What requests waited for the shared counters, each call by itself";
+        metrics.histogram("gateward_counters_wait_seconds", help, waits.clone());
         let (seen, clock) = (Memory::new(Memory::DEFAULT_CAPACITY), NodeClock::default());
-        Self { counters, script: &COUNTER, seen, clock, refunds, tally, refunding }
+        Self { counters, script: &COUNTER, seen, clock, refunds, tally, waits, refunding }
     }
 
     /// How many counters this node remembers.
@@ -121,6 +125,10 @@ impl Shared {
         let answer = self.counters.run(self.script, key.name().as_bytes(), &arguments, patience).await;
         let answered = clock::now().tick;
         waited.0 += Duration::from_micros(answered.since(asked));
+        // Where nothing was sent, nothing was waited for.
+        if answer != Err(Unavailable::Away) {
+            self.waits.observe(answered.since(asked));
+        }
         let answer = Reply::read(&answer?.values, rule.algorithm).ok_or(Unavailable::Malformed)?;
         if self.clock.follow(asked, answered, answer.now) == Sight::Moved {
             self.seen.forget();

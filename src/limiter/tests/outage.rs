@@ -158,6 +158,23 @@ async fn an_outage_is_what_the_limit_says() {
     }
 }
 
+/// M6: what is given back is waited for by nobody, and not among what requests have waited.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_requests_wait_for_is_shown_as_their_waits() {
+    let mut redis = Redis::start();
+    let node = Node::start(&redis, 1).await;
+    let rule = rule("waits", Algorithm::FixedWindow, 10, LONG);
+    let [first, second] = [node.spend(&rule).await, node.spend(&rule).await];
+    [first, second].into_iter().for_each(|taken| node.refund(&rule, taken));
+    let [one, two] = ["answered\"} 4", "away\"} 1"].map(|end| format!("gateward_counters_calls_total{{outcome=\"{end}\n"));
+    until("the refunds", || node.metrics.render().unwrap().contains(&one)).await;
+    redis.kill();
+    node.goes_away().await;
+    node.spend(&rule).await;
+    let page = node.metrics.render().unwrap();
+    assert!(page.contains(&two) && page.contains("gateward_counters_wait_seconds_count 2\n"), "{page}");
+}
+
 /// M6: a server that has stopped costs one request its whole patience once, over however many limits.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_limits_of_a_request_share_one_patience() {
