@@ -55,7 +55,19 @@ fn plain(code: &str) -> String {
     code.chars().filter(char::is_ascii_uppercase).take(32).collect()
 }
 
-/// A replica, a full memory, a start that is not over, a disk that fails, a cluster without some of its slots, a script that
-/// does not end, a master without its replicas, a user who may not.
-const ALL_CALLS: [&str; 11] =
-    ["READONLY", "OOM", "LOADING", "MISCONF", "CLUSTERDOWN", "BUSY", "MASTERDOWN", "NOREPLICAS", "NOAUTH", "NOPERM", "WRONGPASS"];
+/// A replica, a full memory, a start that is not over, a disk that fails, a cluster without some of its slots, a server of a
+/// cluster that the URL does not call one, a script that does not end, a master without its replicas, a user who may not.
+const ALL_CALLS: [&str; 12] = [
+    "READONLY",
+    "OOM",
+    "LOADING",
+    "MISCONF",
+    "CLUSTERDOWN",
+    "MOVED",
+    "BUSY",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "NOAUTH",
+    "NOPERM",
+    "WRONGPASS",
+];
