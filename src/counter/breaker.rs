@@ -40,7 +40,7 @@ impl Breaker {
             }
             Unavailable::Lost { .. } => self.open(why.clone()),
             Unavailable::Refused { .. } if why.is_of_all_calls() => self.open(why.clone()),
-            Unavailable::Refused { .. } | Unavailable::Malformed | Unavailable::Away => {}
+            Unavailable::Refused { .. } | Unavailable::Malformed | Unavailable::Away | Unavailable::NoTime => {}
         }
     }
 

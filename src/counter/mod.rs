@@ -126,7 +126,8 @@ impl Counters {
                 if why != Unavailable::TimedOut || patience >= shared.timeout / 2 {
                     live.breaker.failed(&why);
                 }
-                if !live.breaker.is_open() && why != Unavailable::TimedOut && !live.complained.swap(true, Ordering::Relaxed) {
+                let is_its_own = matches!(why, Unavailable::Refused { .. } | Unavailable::Malformed) && !live.breaker.is_open();
+                if is_its_own && !live.complained.swap(true, Ordering::Relaxed) {
                     tracing::warn!("a call to the shared counters failed by itself: {why}; said once for each connection");
                 }
                 Err(why)
@@ -163,7 +164,7 @@ impl Counters {
 impl Live {
     async fn run(&self, script: &Script, key: &[u8], arguments: &[i64], patience: Duration) -> Result<Vec<i64>, Unavailable> {
         // What cannot be waited for is not sent: it would count, and nobody would know.
-        let time = patience.checked_sub(TIMER).filter(|time| !time.is_zero()).ok_or(Unavailable::TimedOut)?;
+        let time = patience.checked_sub(TIMER).filter(|time| !time.is_zero()).ok_or(Unavailable::NoTime)?;
         let mut link = self.link.clone();
         timeout(time, script.run(&mut link, key, arguments)).await.unwrap_or(Err(Unavailable::TimedOut))
     }
@@ -197,7 +198,7 @@ fn register(shared: &Arc<Shared>, metrics: &Metrics) {
 fn row(why: &Unavailable) -> usize {
     match why {
         Unavailable::Away => AWAY,
-        Unavailable::TimedOut => 2,
+        Unavailable::TimedOut | Unavailable::NoTime => 2,
         Unavailable::Lost { .. } => 3,
         Unavailable::Refused { .. } | Unavailable::Malformed => 4,
     }

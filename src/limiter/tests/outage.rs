@@ -137,6 +137,39 @@ async fn units_are_given_back_whoever_counted_them() {
     }
 }
 
+/// A server that stood still counts what it was asked as soon as it goes on, and nobody hears of it: a unit that was given
+/// back is given back there too. Otherwise a caller who never failed is over a limit of failures.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_was_taken_without_an_answer_is_given_back() {
+    for (algorithm, nodes) in ALGORITHMS.into_iter().zip([1, 2, 1]) {
+        let redis = Redis::start();
+        let node = Node::patient(&redis, nodes, Duration::from_millis(50)).await;
+        let rule = rule("late", algorithm, 5, LONG);
+        let first = node.spend(&rule).await;
+        node.refund(&rule, first);
+        redis.signal("STOP");
+        let mut taken = Vec::new();
+        while node.counters.is_up() {
+            let unit = node.spend(&rule).await;
+            node.refund(&rule, unit);
+            taken.push(unit.receipt.source);
+        }
+        assert!(taken.contains(&Source::Unanswered), "{algorithm:?}: {taken:?}");
+        redis.signal("CONT");
+        node.comes_back().await;
+        let mut left = 0;
+        for _ in 0..1000 {
+            left = node.take(&rule, Spending::Peek).await.decision.remaining;
+            if left == 4 {
+                break;
+            }
+            // waits for: the refunds, which nobody waits for; the loop is bounded
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(left, 4, "{algorithm:?}: all is given back, and one is peeked at");
+    }
+}
+
 /// M5: the limit says what becomes of a request that cannot be counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_what_the_limit_says() {
@@ -191,7 +224,7 @@ async fn all_limits_of_a_request_share_one_patience() {
     }
     let took = Duration::from_micros(clock::now().tick.since(begun));
     redis.signal("CONT");
-    assert_eq!(sources, [Source::Alone; 4]);
+    assert_eq!(sources, [Source::Unanswered, Source::Alone, Source::Alone, Source::Alone]);
     assert!((patience / 2..patience * 2).contains(&took), "{took:?}");
 }
 
