@@ -40,7 +40,7 @@ impl Breaker {
             }
             Unavailable::Lost { .. } => self.open(why.clone()),
             Unavailable::Refused { .. } if why.is_of_all_calls() => self.open(why.clone()),
-            Unavailable::Refused { .. } | Unavailable::Malformed | Unavailable::Away => {}
+            Unavailable::Refused { .. } | Unavailable::Malformed | Unavailable::Away | Unavailable::NoTime => {}
         }
     }
 
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn what_is_said_of_all_calls_opens_it_at_once_and_what_is_said_of_one_never() {
         let lost = Unavailable::Lost { detail: "reset".to_owned() };
-        for why in [refused("READONLY"), refused("OOM"), refused("CLUSTERDOWN"), lost] {
+        for why in [refused("READONLY"), refused("OOM"), refused("CLUSTERDOWN"), refused("MOVED"), lost] {
             let breaker = Breaker::default();
             breaker.failed(&why);
             assert!(breaker.is_open(), "{why}");

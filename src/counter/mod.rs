@@ -25,12 +25,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::clock;
 use crate::config::{self, CountersUrl};
 use crate::counter::breaker::Breaker;
 use crate::counter::link::{Dialer, Link};
 use crate::counter::supervisor::Supervisor;
-use crate::observe::{Histogram, Metrics, Sharded};
+use crate::observe::{Metrics, Sharded};
 use crate::random;
 
 pub use link::OpenError;
@@ -69,7 +68,6 @@ struct Shared {
     name: String,
     /// Another process has changed the store, or may have.
     news: Notify,
-    waits: Arc<Histogram>,
     calls: Sharded<OUTCOMES>,
 }
 
@@ -95,7 +93,6 @@ impl Counters {
             live: ArcSwapOption::empty(),
             name: random::word(16),
             news: Notify::new(),
-            waits: Arc::default(),
             calls: Sharded::default(),
         });
         let ca_file = config.ca_file.as_ref().map(|file| file.value.as_path());
@@ -117,10 +114,7 @@ impl Counters {
             shared.calls.add(AWAY, 1);
             return Err(Unavailable::Away);
         };
-        let begun = clock::now().tick;
-        let outcome = live.run(script, key, arguments, patience).await;
-        shared.waits.observe(clock::now().tick.since(begun));
-        match outcome {
+        match live.run(script, key, arguments, patience).await {
             Ok(values) => {
                 live.breaker.succeeded();
                 shared.calls.add(ANSWERED, 1);
@@ -132,7 +126,8 @@ impl Counters {
                 if why != Unavailable::TimedOut || patience >= shared.timeout / 2 {
                     live.breaker.failed(&why);
                 }
-                if !live.breaker.is_open() && why != Unavailable::TimedOut && !live.complained.swap(true, Ordering::Relaxed) {
+                let is_its_own = matches!(why, Unavailable::Refused { .. } | Unavailable::Malformed) && !live.breaker.is_open();
+                if is_its_own && !live.complained.swap(true, Ordering::Relaxed) {
                     tracing::warn!("a call to the shared counters failed by itself: {why}; said once for each connection");
                 }
                 Err(why)
@@ -169,7 +164,7 @@ impl Counters {
 impl Live {
     async fn run(&self, script: &Script, key: &[u8], arguments: &[i64], patience: Duration) -> Result<Vec<i64>, Unavailable> {
         // What cannot be waited for is not sent: it would count, and nobody would know.
-        let time = patience.checked_sub(TIMER).filter(|time| !time.is_zero()).ok_or(Unavailable::TimedOut)?;
+        let time = patience.checked_sub(TIMER).filter(|time| !time.is_zero()).ok_or(Unavailable::NoTime)?;
         let mut link = self.link.clone();
         timeout(time, script.run(&mut link, key, arguments)).await.unwrap_or(Err(Unavailable::TimedOut))
     }
@@ -194,8 +189,6 @@ fn register(shared: &Arc<Shared>, metrics: &Metrics) {
     metrics.gauge("gateward_counters_up", "Whether the shared counters are in use (1) or away (0)", move || {
         f64::from(u8::from(shown.is_up()))
     });
-    let help = "What requests waited for the shared counters, each call by itself";
-    metrics.histogram("gateward_counters_wait_seconds", help, shared.waits.clone());
     let shown = shared.clone();
     metrics.family("gateward_counters_calls", "Calls to the shared counters by what became of them", "outcome", move || {
         OUTCOME_NAMES.into_iter().zip(shown.calls.sums()).collect()
@@ -205,7 +198,7 @@ fn register(shared: &Arc<Shared>, metrics: &Metrics) {
 fn row(why: &Unavailable) -> usize {
     match why {
         Unavailable::Away => AWAY,
-        Unavailable::TimedOut => 2,
+        Unavailable::TimedOut | Unavailable::NoTime => 2,
         Unavailable::Lost { .. } => 3,
         Unavailable::Refused { .. } | Unavailable::Malformed => 4,
     }

@@ -10,6 +10,9 @@ pub enum Unavailable {
     /// Nothing was sent.
     #[error("they are away")]
     Away,
+    /// Nothing was sent.
+    #[error("there is no time left to wait for them")]
+    NoTime,
     /// Whether the script ran is not known.
     #[error("there was no answer in time")]
     TimedOut,
@@ -24,6 +27,11 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
+    /// Whether the script may have run all the same, or may still run.
+    pub fn may_have_run(&self) -> bool {
+        matches!(self, Self::TimedOut | Self::Lost { .. } | Self::Malformed)
+    }
+
     /// Whether the server has said of itself that it takes no writes from us, whatever they are.
     pub fn is_of_all_calls(&self) -> bool {
         matches!(self, Self::Refused { code } if ALL_CALLS.contains(&code.as_str()))
@@ -55,7 +63,19 @@ fn plain(code: &str) -> String {
     code.chars().filter(char::is_ascii_uppercase).take(32).collect()
 }
 
-/// A replica, a full memory, a start that is not over, a disk that fails, a cluster without some of its slots, a script that
-/// does not end, a master without its replicas, a user who may not.
-const ALL_CALLS: [&str; 11] =
-    ["READONLY", "OOM", "LOADING", "MISCONF", "CLUSTERDOWN", "BUSY", "MASTERDOWN", "NOREPLICAS", "NOAUTH", "NOPERM", "WRONGPASS"];
+/// A replica, a full memory, a start that is not over, a disk that fails, a cluster without some of its slots, a server of a
+/// cluster that the URL does not call one, a script that does not end, a master without its replicas, a user who may not.
+const ALL_CALLS: [&str; 12] = [
+    "READONLY",
+    "OOM",
+    "LOADING",
+    "MISCONF",
+    "CLUSTERDOWN",
+    "MOVED",
+    "BUSY",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "NOAUTH",
+    "NOPERM",
+    "WRONGPASS",
+];

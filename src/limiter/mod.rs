@@ -77,6 +77,8 @@ enum Source {
     Shared,
     /// This node by itself, while the shared counters are away.
     Alone,
+    /// This node by itself, because the shared counters did not answer: they may have counted it too.
+    Unanswered,
 }
 
 impl Limiter {
@@ -100,7 +102,9 @@ impl Limiter {
     /// forgotten already.
     fn refund(&self, rule: &Rule, key: CellKey, receipt: Receipt) {
         match (self, receipt.source) {
-            (Self::Shared { shared, .. }, Source::Shared | Source::Alone) => shared.refund(rule, key, receipt),
+            (Self::Shared { shared, .. }, Source::Shared | Source::Alone | Source::Unanswered) => {
+                shared.refund(rule, key, receipt);
+            }
             (Self::Memory(node) | Self::Shared { node, .. }, _) => node.refund(rule, key, receipt.at, 1),
         }
     }

@@ -20,7 +20,7 @@ use crate::limiter::algorithms::{self, Cell};
 use crate::limiter::memory::{Memento, Origin};
 use crate::limiter::node_clock::{NodeClock, Sight};
 use crate::limiter::{CellKey, Memory, Receipt, Rule, Source, Spending, Taken};
-use crate::observe::Metrics;
+use crate::observe::{Histogram, Metrics};
 use crate::rejection::Failure;
 
 /// Counters in a store that other nodes count in too.
@@ -32,6 +32,7 @@ pub struct Shared {
     clock: NodeClock,
     refunds: Sender<Refund>,
     tally: Arc<Tally>,
+    waits: Arc<Histogram>,
     refunding: AbortHandle,
 }
 
@@ -74,8 +75,11 @@ impl Shared {
         let shown = tally.clone();
         let help = "Units of limits that count failures, which a success could not give back to the shared counters";
         metrics.counter("gateward_limit_refunds_lost", help, move || shown.lost.load(Ordering::Relaxed));
+        let waits = Arc::<Histogram>::default();
+        let help = "What requests waited for the shared counters, each call by itself";
+        metrics.histogram("gateward_counters_wait_seconds", help, waits.clone());
         let (seen, clock) = (Memory::new(Memory::DEFAULT_CAPACITY), NodeClock::default());
-        Self { counters, script: &COUNTER, seen, clock, refunds, tally, refunding }
+        Self { counters, script: &COUNTER, seen, clock, refunds, tally, waits, refunding }
     }
 
     /// How many counters this node remembers.
@@ -98,7 +102,7 @@ impl Shared {
     ) -> Result<Option<Taken>, Failure> {
         let outcome = match (self.ask(rule, key, spending, waited).await, on_outage) {
             (Ok(taken), _) => (&self.tally.shared, Ok(Some(taken))),
-            (Err(_), OnOutage::Local) => (&self.tally.local, Ok(Some(self.take_alone(rule, key, spending)))),
+            (Err(why), OnOutage::Local) => (&self.tally.local, Ok(Some(self.take_alone(rule, key, spending, &why)))),
             (Err(_), OnOutage::Open) => (&self.tally.open, Ok(None)),
             (Err(why), OnOutage::Closed) => (&self.tally.closed, Err(Failure::CountersUnavailable { detail: why.to_string() })),
         };
@@ -111,7 +115,7 @@ impl Shared {
     async fn ask(&self, rule: &Rule, key: CellKey, spending: Spending, waited: &mut Waited) -> Result<Taken, Unavailable> {
         let patience = self.counters.timeout().saturating_sub(waited.0);
         if patience.is_zero() {
-            return Err(Unavailable::TimedOut);
+            return Err(Unavailable::NoTime);
         }
         let told = self.seen.recall(key);
         let generation = self.counters.generation();
@@ -121,6 +125,10 @@ impl Shared {
         let answer = self.counters.run(self.script, key.name().as_bytes(), &arguments, patience).await;
         let answered = clock::now().tick;
         waited.0 += Duration::from_micros(answered.since(asked));
+        // Where nothing was sent, nothing was waited for.
+        if !matches!(answer, Err(Unavailable::Away | Unavailable::NoTime)) {
+            self.waits.observe(answered.since(asked));
+        }
         let answer = Reply::read(&answer?.values, rule.algorithm).ok_or(Unavailable::Malformed)?;
         if self.clock.follow(asked, answered, answer.now) == Sight::Moved {
             self.seen.forget();
@@ -134,27 +142,30 @@ impl Shared {
         Ok(Taken { decision, receipt: Receipt { at: answer.now, source: Source::Shared } })
     }
 
-    fn take_alone(&self, rule: &Rule, key: CellKey, spending: Spending) -> Taken {
+    fn take_alone(&self, rule: &Rule, key: CellKey, spending: Spending, why: &Unavailable) -> Taken {
         let now = self.clock.at(clock::now().tick);
         let nodes = self.counters.nodes();
         let decision = match spending {
             Spending::Spend => self.seen.spend(rule, key, now, nodes),
             Spending::Peek => self.seen.peek(rule, key, now, nodes),
         };
-        Taken { decision, receipt: Receipt { at: now, source: Source::Alone } }
+        let source = if why.may_have_run() { Source::Unanswered } else { Source::Alone };
+        Taken { decision, receipt: Receipt { at: now, source } }
     }
 
     /// Takes one allowed spending back. The shared counters are told afterwards: nobody waits for that.
     pub fn refund(&self, rule: &Rule, key: CellKey, receipt: Receipt) {
-        let nodes = if receipt.source == Source::Alone { self.counters.nodes() } else { 1 };
+        let nodes = if receipt.source == Source::Shared { 1 } else { self.counters.nodes() };
         self.seen.refund(rule, key, receipt.at, nodes);
-        // What was counted here alone, the shared counter has not heard of.
-        if receipt.source == Source::Alone && self.seen.recall(key).origin == Origin::ALONE {
-            return;
-        }
+        // What was counted here alone, the shared counter has not heard of, unless by a call that it did not answer.
+        let told = match receipt.source {
+            Source::Alone | Source::Unanswered if self.seen.recall(key).origin != Origin::ALONE => nodes,
+            Source::Shared | Source::Unanswered => 1,
+            Source::Alone | Source::Memory => return,
+        };
         let refund = Refund {
             name: key.name(),
-            arguments: refund_arguments(rule, receipt.at, nodes),
+            arguments: refund_arguments(rule, receipt.at, told),
             until: clock::now().tick.plus(REFUND_PATIENCE),
         };
         if self.refunds.try_send(refund).is_err() {

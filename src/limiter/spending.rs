@@ -222,7 +222,7 @@ impl fmt::Display for Spent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} of {} left", self.counted.limit.name, self.decision.remaining, self.decision.limit)?;
         match self.receipt.source {
-            Source::Alone => f.write_str(", counted by this node alone: the shared counters are away"),
+            Source::Alone | Source::Unanswered => f.write_str(", counted by this node alone: the shared counters are away"),
             Source::Memory | Source::Shared => Ok(()),
         }
     }

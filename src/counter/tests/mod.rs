@@ -204,7 +204,7 @@ async fn the_connection_ends_when_the_counters_are_closed_or_dropped() {
 }
 
 #[tokio::test]
-async fn metrics_show_whether_they_are_up_what_was_waited_and_what_became_of_calls() {
+async fn metrics_show_whether_they_are_up_and_what_became_of_calls() {
     let mut redis = Redis::start();
     let metrics = Metrics::default();
     let config = section(&redis.url(), TIMEOUT);
@@ -221,7 +221,6 @@ async fn metrics_show_whether_they_are_up_what_was_waited_and_what_became_of_cal
     let page = metrics.render().unwrap();
     for line in [
         "gateward_counters_up 0.0\n",
-        "gateward_counters_wait_seconds_count 2\n",
         "gateward_counters_calls_total{outcome=\"answered\"} 1\n",
         "gateward_counters_calls_total{outcome=\"away\"} 1\n",
         "gateward_counters_calls_total{outcome=\"refused\"} 1\n",

@@ -30,11 +30,11 @@ fn key(rule: &Rule) -> CellKey {
 }
 
 /// The connection of one of so many nodes, once it stands.
-async fn counters(redis: &Redis, nodes: u64, timeout: Duration) -> Counters {
+async fn counters(redis: &Redis, nodes: u64, timeout: Duration, metrics: &Metrics) -> Counters {
     let server = ServerAddress { host: redis.address.ip().to_string(), port: redis.address.port() };
     let url = RedisUrl { servers: Servers::Single(server), is_tls: false, username: None, password: None, database: 0 };
     let section = config::Counters { url: CountersUrl::Redis(url), timeout, nodes, ..config::Counters::default() };
-    let counters = Counters::start(&section, Handle::current(), &Metrics::default()).unwrap().unwrap();
+    let counters = Counters::start(&section, Handle::current(), metrics).unwrap().unwrap();
     until("the connection", || counters.is_up()).await;
     counters
 }
@@ -53,7 +53,8 @@ impl Node {
     }
 
     async fn patient(redis: &Redis, nodes: u64, timeout: Duration) -> Self {
-        let (counters, metrics) = (counters(redis, nodes, timeout).await, Metrics::default());
+        let metrics = Metrics::default();
+        let counters = counters(redis, nodes, timeout, &metrics).await;
         Self { shared: Shared::new(counters.clone(), &Handle::current(), &metrics), counters, metrics }
     }
 

@@ -137,6 +137,39 @@ async fn units_are_given_back_whoever_counted_them() {
     }
 }
 
+/// A server that stood still counts what it was asked as soon as it goes on, and nobody hears of it: a unit that was given
+/// back is given back there too. Otherwise a caller who never failed is over a limit of failures.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_was_taken_without_an_answer_is_given_back() {
+    for (algorithm, nodes) in ALGORITHMS.into_iter().zip([1, 2, 1]) {
+        let redis = Redis::start();
+        let node = Node::patient(&redis, nodes, Duration::from_millis(50)).await;
+        let rule = rule("late", algorithm, 5, LONG);
+        let first = node.spend(&rule).await;
+        node.refund(&rule, first);
+        redis.signal("STOP");
+        let mut taken = Vec::new();
+        while node.counters.is_up() {
+            let unit = node.spend(&rule).await;
+            node.refund(&rule, unit);
+            taken.push(unit.receipt.source);
+        }
+        assert!(taken.contains(&Source::Unanswered), "{algorithm:?}: {taken:?}");
+        redis.signal("CONT");
+        node.comes_back().await;
+        let mut left = 0;
+        for _ in 0..1000 {
+            left = node.take(&rule, Spending::Peek).await.decision.remaining;
+            if left == 4 {
+                break;
+            }
+            // waits for: the refunds, which nobody waits for; the loop is bounded
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(left, 4, "{algorithm:?}: all is given back, and one is peeked at");
+    }
+}
+
 /// M5: the limit says what becomes of a request that cannot be counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_what_the_limit_says() {
@@ -158,6 +191,23 @@ async fn an_outage_is_what_the_limit_says() {
     }
 }
 
+/// M6: what is given back is waited for by nobody, and not among what requests have waited.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_requests_wait_for_is_shown_as_their_waits() {
+    let mut redis = Redis::start();
+    let node = Node::start(&redis, 1).await;
+    let rule = rule("waits", Algorithm::FixedWindow, 10, LONG);
+    let [first, second] = [node.spend(&rule).await, node.spend(&rule).await];
+    [first, second].into_iter().for_each(|taken| node.refund(&rule, taken));
+    let [one, two] = ["answered\"} 4", "away\"} 1"].map(|end| format!("gateward_counters_calls_total{{outcome=\"{end}\n"));
+    until("the refunds", || node.metrics.render().unwrap().contains(&one)).await;
+    redis.kill();
+    node.goes_away().await;
+    node.spend(&rule).await;
+    let page = node.metrics.render().unwrap();
+    assert!(page.contains(&two) && page.contains("gateward_counters_wait_seconds_count 2\n"), "{page}");
+}
+
 /// M6: a server that has stopped costs one request its whole patience once, over however many limits.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_limits_of_a_request_share_one_patience() {
@@ -174,7 +224,7 @@ async fn all_limits_of_a_request_share_one_patience() {
     }
     let took = Duration::from_micros(clock::now().tick.since(begun));
     redis.signal("CONT");
-    assert_eq!(sources, [Source::Alone; 4]);
+    assert_eq!(sources, [Source::Unanswered, Source::Alone, Source::Alone, Source::Alone]);
     assert!((patience / 2..patience * 2).contains(&took), "{took:?}");
 }
 

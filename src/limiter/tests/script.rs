@@ -44,7 +44,7 @@ pub struct Lab {
 impl Lab {
     pub fn new() -> Self {
         let (redis, runtime) = (Redis::start(), Runtime::new().unwrap());
-        let counters = runtime.block_on(counters(&redis, 1, Duration::from_secs(5)));
+        let counters = runtime.block_on(counters(&redis, 1, Duration::from_secs(5), &Metrics::default()));
         Self { runtime, counters, _redis: redis, name: RefCell::default() }
     }
 
