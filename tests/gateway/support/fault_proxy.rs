@@ -201,22 +201,32 @@ impl Wire {
                 (Fault::Pass | Fault::Delay(_) | Fault::StallAnswers | Fault::CutAfter(_), _) => {}
             }
             from.set_read_timeout(Some(if late.is_empty() { GLANCE } else { MOMENT })).unwrap();
-            match (&mut &*from).read(&mut buffer) {
-                // The other direction may have been the first to see a fault that ends both.
-                Ok(0) if matches!(self.fault(), Fault::HalfOpen | Fault::Reset) => continue,
-                Ok(0) => return End::Closed,
-                Ok(count) => late.push_back((now() + delay, buffer[..count].to_vec())),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(_) => return End::Closed,
-            }
-            while let Some((_, bytes)) = late.pop_front_if(|(due, _)| *due <= now()) {
-                let cut = self.cut(&bytes, direction);
-                if (&mut &*to).write_all(&bytes[..cut]).is_err() || cut < bytes.len() {
-                    return End::Closed;
+            let is_open = match (&mut &*from).read(&mut buffer) {
+                Ok(0) => false,
+                Ok(count) => {
+                    late.push_back((now() + delay, buffer[..count].to_vec()));
+                    true
                 }
+                Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            };
+            // The other direction may have been the first to see a fault that ends both.
+            let is_open = is_open && self.forward(&mut late, to, direction);
+            if !is_open && !matches!(self.fault(), Fault::HalfOpen | Fault::Reset) {
+                return End::Closed;
             }
         }
         End::Closed
+    }
+
+    /// Sends on what is due; whether the connection goes on.
+    fn forward(&self, late: &mut VecDeque<(Instant, Vec<u8>)>, to: &TcpStream, direction: Direction) -> bool {
+        while let Some((_, bytes)) = late.pop_front_if(|(due, _)| *due <= now()) {
+            let cut = self.cut(&bytes, direction);
+            if (&mut &*to).write_all(&bytes[..cut]).is_err() || cut < bytes.len() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Counts what passes: how much of these bytes, less than all when the connection ends there.
