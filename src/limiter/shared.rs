@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::clock::{self, Tick};
 use crate::config::{Algorithm, OnOutage};
-use crate::counter::{Counters, Script, Unavailable};
+use crate::counter::{self, Counters, Script, Unavailable};
 use crate::limiter::algorithms::{self, Cell};
 use crate::limiter::memory::{Memento, Origin};
 use crate::limiter::node_clock::{NodeClock, Sight};
@@ -129,12 +129,14 @@ impl Shared {
         if !matches!(answer, Err(Unavailable::Away | Unavailable::NoTime)) {
             self.waits.observe(answered.since(asked));
         }
-        let answer = Reply::read(&answer?.values, rule.algorithm).ok_or(Unavailable::Malformed)?;
+        let counter::Answer { values, generation: over } = answer?;
+        let answer = Reply::read(&values, rule.algorithm).ok_or(Unavailable::Malformed)?;
         if self.clock.follow(asked, answered, answer.now) == Sight::Moved {
             self.seen.forget();
         }
         let (decision, cell) = algorithms::spend(answer.cell, answer.now, rule, 1);
-        if spending == Spending::Spend {
+        // An answer over another connection than the one that was told may know less: what is remembered is told again.
+        if spending == Spending::Spend && over == generation {
             let found = Memento { cell, origin: Origin::of(answer.born, generation) };
             let dead_at = Tick(answer.now.plus(decision.reset_after).0.saturating_add(1));
             self.seen.learn(key, told, found, answer.now, dead_at);
@@ -282,7 +284,7 @@ const REFUND: i64 = 3;
 
 /// Units on their way back, at most; further ones are lost, which only makes a limit stricter.
 const REFUNDS: usize = 4096;
-const REFUNDS_AT_ONCE: usize = 32;
+const REFUNDS_AT_ONCE: usize = 256;
 const REFUND_TIMEOUT: Duration = Duration::from_secs(1);
 const REFUND_PAUSE: Duration = Duration::from_millis(250);
 const REFUND_PATIENCE: Duration = Duration::from_secs(60);
