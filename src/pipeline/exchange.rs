@@ -120,6 +120,11 @@ impl Exchange {
         let mut values = self.headers.get_all(header::HOST).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return Err(Denial::HostMissing) };
         let text = value.to_str().map_err(|_| Denial::HostMalformed)?;
+        if self.uri.authority().is_none()
+            && let Some(host) = plain_host(text)
+        {
+            return Ok(host.to_owned());
+        }
         let authority: Authority = text.parse().map_err(|_| Denial::HostMalformed)?;
         if let Some(target) = self.uri.authority()
             && !target.as_str().eq_ignore_ascii_case(text)
@@ -135,3 +140,14 @@ impl Exchange {
         if host.is_empty() { Err(Denial::HostMalformed) } else { Ok(host.to_ascii_lowercase()) }
     }
 }
+
+/// The host of a field that is a name in small letters, or an address, and a port at most: nearly all are.
+fn plain_host(text: &str) -> Option<&str> {
+    let (host, port) = text.split_once(':').unwrap_or((text, "0"));
+    let name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    let sound = (1..=MOST_DIGITS).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
+    (sound && !host.is_empty() && !host.ends_with('.') && host.bytes().all(name)).then_some(host)
+}
+
+/// Of a port.
+const MOST_DIGITS: usize = 5;

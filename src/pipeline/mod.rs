@@ -243,7 +243,7 @@ impl Worker {
             ledger.write_headers(api.limit_headers, exchange.now, response.headers_mut());
         }
         if let Ok(id) = http::HeaderValue::from_str(&exchange.request_id) {
-            response.headers_mut().insert("x-request-id", id);
+            response.headers_mut().insert(headers::X_REQUEST_ID, id);
         }
         account.close(response, verdict, rejection.as_ref())
     }
@@ -267,7 +267,8 @@ impl Worker {
             Target::Local(endpoint) => {
                 let body = body.collect(endpoint.max_body).await?;
                 let call = call(&judged, &mut account.exchange, body);
-                let mut response = judged.service.issuer.answer(endpoint, call).await?;
+                // Boxed, because a request that is forwarded should not carry the room for answering one here.
+                let mut response = Box::pin(judged.service.issuer.answer(endpoint, call)).await?;
                 respond::mark_as_ours(&judged.service.api, response.headers_mut());
                 Ok((response, Verdict::Answered))
             }
@@ -287,9 +288,9 @@ impl Worker {
         let upstream = self.upstreams.get(judged.index).ok_or_else(gap)?;
         let patience = self.response_timeouts.get(judged.index).copied().unwrap_or(Duration::MAX);
         exchange.notes.upstream = Some(judged.service.upstream.clone());
-        let before = crate::clock::now().tick;
+        let before = crate::clock::tick();
         let response = forward::send(upstream, authorized, patience).await;
-        account.exchange.notes.upstream_us = Some(crate::clock::now().tick.since(before));
+        account.exchange.notes.upstream_us = Some(crate::clock::tick().since(before));
         response
     }
 }

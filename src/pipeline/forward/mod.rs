@@ -88,15 +88,28 @@ impl Upstream {
         let mut outgoing = Outgoing::new(request);
         let server = self.next_server()?;
         if let Some(sender) = server.take() {
-            let copy = outgoing.copy();
+            let spare = outgoing.spare();
             match self.exchange(server, sender, outgoing, response_timeout).await {
                 Ok(response) => return Ok(response),
                 Err(Setback::Unsent(same)) => outgoing = *same,
-                Err(Setback::Closed(detail)) => outgoing = copy.ok_or_else(|| broken(server, detail))?,
+                Err(Setback::Closed(detail)) => {
+                    outgoing = spare.and_then(Spare::unpack).ok_or_else(|| broken(server, detail))?;
+                }
                 Err(Setback::Over(rejection)) => return Err(rejection),
             }
         }
-        let (server, sender) = self.connect(server).await?;
+        // Boxed, because most requests find a connection and should not carry the room for making one.
+        Box::pin(self.send_anew(server, outgoing, response_timeout)).await
+    }
+
+    /// Sends on a new connection.
+    async fn send_anew(
+        &self,
+        first: &Rc<Server>,
+        outgoing: Outgoing,
+        response_timeout: Duration,
+    ) -> Result<Response<Body>, Rejection> {
+        let (server, sender) = self.connect(first).await?;
         self.exchange(server, sender, outgoing, response_timeout).await.map_err(|setback| match setback {
             Setback::Unsent(_) => broken(server, "closed before the request was sent"),
             Setback::Closed(detail) => broken(server, detail),
@@ -162,15 +175,41 @@ impl Outgoing {
         Self { request, path, meter }
     }
 
-    /// A second one, if it may be sent twice.
-    fn copy(&self) -> Option<Self> {
+    /// What a second one is made of, if it may be sent twice.
+    fn spare(&self) -> Option<Spare> {
         if self.meter.is_some() || !self.request.method().is_idempotent() {
             return None;
         }
+        let mut fields = Vec::with_capacity(FIELDS_ROOM);
+        for (name, value) in self.request.headers() {
+            fields.extend_from_slice(name.as_str().as_bytes());
+            fields.push(b':');
+            fields.extend_from_slice(value.as_bytes());
+            fields.push(b'\n');
+        }
+        Some(Spare { method: self.request.method().clone(), path: self.path.clone(), fields })
+    }
+}
+
+/// A request without a body, packed: each request keeps one in case its connection turns out closed, and hardly any is
+/// unpacked. A map of headers would cost more to copy and to drop than all else that is done here.
+struct Spare {
+    method: Method,
+    path: PathAndQuery,
+    /// `name:value` and a line feed, which neither of them can hold.
+    fields: Vec<u8>,
+}
+
+impl Spare {
+    fn unpack(self) -> Option<Outgoing> {
         let mut request = Request::new(Body::empty());
-        *request.method_mut() = self.request.method().clone();
-        *request.headers_mut() = self.request.headers().clone();
-        Some(Self { request, path: self.path.clone(), meter: None })
+        *request.method_mut() = self.method;
+        for line in self.fields.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_at_checked(line.iter().position(|byte| *byte == b':')?)?;
+            let (name, value) = (HeaderName::from_lowercase(name).ok()?, HeaderValue::from_bytes(value.get(1..)?).ok()?);
+            request.headers_mut().append(name, value);
+        }
+        Some(Outgoing { request, path: self.path, meter: None })
     }
 }
 
@@ -344,6 +383,8 @@ async fn sweep(servers: Vec<Weak<Server>>, pause: Duration) {
 
 /// Its bytes would be read as the next answer of the connection.
 const BODY_OF_A_204: &str = "it announces a body for a 204";
+/// More than the fields of most requests take.
+const FIELDS_ROOM: usize = 1024;
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
