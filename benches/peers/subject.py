@@ -42,7 +42,7 @@ LISTENER = """\
 [[listener]]
 name = "{name}"
 address = "127.0.0.1:{port}"
-limits = {{ cold_verifications = "{never}" }}
+limits = {{ cold_verifications = "{never}", connections = 15000 }}
 timeouts = {{ idle = "300s" }}
 """
 API = """\

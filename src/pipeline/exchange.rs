@@ -151,3 +151,28 @@ fn plain_host(text: &str) -> Option<&str> {
 
 /// Of a port.
 const MOST_DIGITS: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What is read at first sight is what the whole reading finds.
+        #[test]
+        fn a_plain_host_is_the_host_of_the_authority(text in "[a-z0-9._:@\\[\\]A-Z-]{0,14}(:[0-9]{0,6})?") {
+            if let Some(host) = plain_host(&text) {
+                let authority: Authority = text.parse().unwrap();
+                prop_assert_eq!(authority.host(), host);
+                prop_assert_eq!(host.to_ascii_lowercase(), host);
+            }
+        }
+    }
+
+    #[test]
+    fn ordinary_hosts_are_read_at_first_sight() {
+        let read = ["api.example.com", "api.example.com:8443", "10.0.0.1", "[::1]:80", "API.example.com", "a@b", "a.", "a:", ""];
+        let expected = [Some("api.example.com"), Some("api.example.com"), Some("10.0.0.1"), None, None, None, None, None, None];
+        assert_eq!(read.map(plain_host), expected);
+    }
+}

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response, header};
+use http_body::Body as _;
 
 use crate::body::{Body, Incoming};
 use crate::clock::Now;
@@ -262,7 +263,7 @@ impl Worker {
         }
         let progress = self.pipeline.door(exchange).map_or(Duration::MAX, |door| door.body_progress);
         let mut body = Body::from_client(incoming, judged.max_body, progress)?;
-        account.received = Some(body.meter());
+        account.received = (!body.is_end_stream()).then(|| body.meter());
         match &judged.route.target {
             Target::Local(endpoint) => {
                 let body = body.collect(endpoint.max_body).await?;

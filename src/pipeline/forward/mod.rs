@@ -18,16 +18,15 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use crate::body::{Body, BodyError, Deadline, Meter};
+use crate::body::{Body, BodyError, Meter};
 use crate::config;
 use crate::pipeline::headers::remove_hop_by_hop;
 use crate::pipeline::inject::Authorized;
 use crate::rejection::{Denial, Failure, Rejection};
-use pool::Server;
+use pool::{Connection, Server};
 
 /// The servers of one `[[upstream]]`, as one worker uses them.
 pub struct Upstream {
@@ -58,9 +57,13 @@ enum Setback {
 ///
 /// # Errors
 /// Those of [`Upstream::send`].
-pub async fn send(upstream: &Upstream, authorized: Authorized, patience: Duration) -> Result<Response<Body>, Rejection> {
+pub fn send(
+    upstream: &Upstream,
+    authorized: Authorized,
+    patience: Duration,
+) -> impl Future<Output = Result<Response<Body>, Rejection>> {
     let (request, response_timeout) = authorized.into_parts();
-    upstream.send(request, response_timeout.unwrap_or(patience)).await
+    upstream.send(request, response_timeout.unwrap_or(patience))
 }
 
 impl Upstream {
@@ -87,9 +90,9 @@ impl Upstream {
     pub async fn send(&self, request: Request<Body>, response_timeout: Duration) -> Result<Response<Body>, Rejection> {
         let mut outgoing = Outgoing::new(request);
         let server = self.next_server()?;
-        if let Some(sender) = server.take() {
+        if let Some(connection) = server.take() {
             let spare = outgoing.spare();
-            match self.exchange(server, sender, outgoing, response_timeout).await {
+            match self.exchange(server, connection, outgoing, response_timeout).await {
                 Ok(response) => return Ok(response),
                 Err(Setback::Unsent(same)) => outgoing = *same,
                 Err(Setback::Closed(detail)) => {
@@ -109,8 +112,8 @@ impl Upstream {
         outgoing: Outgoing,
         response_timeout: Duration,
     ) -> Result<Response<Body>, Rejection> {
-        let (server, sender) = self.connect(first).await?;
-        self.exchange(server, sender, outgoing, response_timeout).await.map_err(|setback| match setback {
+        let (server, connection) = self.connect(first).await?;
+        self.exchange(server, connection, outgoing, response_timeout).await.map_err(|setback| match setback {
             Setback::Unsent(_) => broken(server, "closed before the request was sent"),
             Setback::Closed(detail) => broken(server, detail),
             Setback::Over(rejection) => rejection,
@@ -134,14 +137,14 @@ impl Upstream {
     }
 
     /// A new connection to `first`, or to another server when that one cannot be reached.
-    async fn connect<'a>(&'a self, first: &'a Rc<Server>) -> Result<(&'a Rc<Server>, SendRequest<Body>), Rejection> {
+    async fn connect<'a>(&'a self, first: &'a Rc<Server>) -> Result<(&'a Rc<Server>, Connection), Rejection> {
         let failure = match first.connect().await {
-            Ok(sender) => return Ok((first, sender)),
+            Ok(connection) => return Ok((first, connection)),
             Err(failure) => failure,
         };
         for other in self.servers.iter().filter(|other| !Rc::ptr_eq(first, other) && !other.is_resting()) {
-            if let Ok(sender) = other.connect().await {
-                return Ok((other, sender));
+            if let Ok(connection) = other.connect().await {
+                return Ok((other, connection));
             }
         }
         Err(failure.into())
@@ -150,7 +153,7 @@ impl Upstream {
     async fn exchange(
         &self,
         server: &Rc<Server>,
-        mut sender: SendRequest<Body>,
+        mut connection: Connection,
         mut outgoing: Outgoing,
         response_timeout: Duration,
     ) -> Result<Response<Body>, Setback> {
@@ -160,8 +163,8 @@ impl Upstream {
         *outgoing.request.uri_mut() = target;
         outgoing.request.headers_mut().entry(HOST).or_insert_with(|| server.host.clone());
         let asked = outgoing.request.method().clone();
-        let response = answer(server, &mut sender, outgoing, response_timeout).await?;
-        accept(server, sender, response, &asked, self.idle).map_err(Setback::Over)
+        let response = answer(server, &mut connection, outgoing, response_timeout).await?;
+        accept(server, connection, response, &asked, self.idle).map_err(Setback::Over)
     }
 }
 
@@ -239,13 +242,13 @@ fn frame(request: &mut Request<Body>) {
 /// Sends on one connection and waits for the head of the answer.
 async fn answer(
     server: &Server,
-    sender: &mut SendRequest<Body>,
+    connection: &mut Connection,
     outgoing: Outgoing,
     patience: Duration,
 ) -> Result<Response<Incoming>, Setback> {
     let Outgoing { request, path, meter } = outgoing;
+    let Connection { sender, deadline } = connection;
     let mut answer = pin!(sender.try_send_request(request));
-    let mut deadline = Deadline::default();
     // Never zero: a wait for the client would begin anew without end.
     let patience = patience.max(LEAST_PAUSE);
     deadline.start(patience);
@@ -318,7 +321,7 @@ fn broken(server: &Server, detail: impl Into<String>) -> Rejection {
 /// connection comes back when the body has been read.
 fn accept(
     server: &Rc<Server>,
-    sender: SendRequest<Body>,
+    connection: Connection,
     response: Response<Incoming>,
     asked: &Method,
     idle: Duration,
@@ -327,11 +330,11 @@ fn accept(
     check_framing(parts.status, &parts.headers, asked).map_err(|detail| broken(server, detail))?;
     remove_hop_by_hop(&mut parts.headers);
     let body = if incoming.is_end_stream() {
-        server.give_back(sender);
+        server.give_back(connection);
         Body::empty()
     } else {
         let server = server.clone();
-        Body::from_upstream(incoming, idle, move || server.give_back(sender))
+        Body::from_upstream(incoming, idle, move || server.give_back(connection))
     };
     let mut ours = Response::new(body);
     *ours.status_mut() = parts.status;
