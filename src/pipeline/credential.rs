@@ -52,8 +52,8 @@ fn read(carrier: &Carrier, exchange: &Exchange) -> Result<Option<Secret>, Denial
     if second.is_some() {
         return Err(Denial::CredentialDuplicate { name: name.to_string() });
     }
-    let text = visible(value.as_bytes())
-        .ok_or(Denial::CredentialMalformed { what: "it holds bytes that are no visible ASCII" })?;
+    let text =
+        visible(value.as_bytes()).ok_or(Denial::CredentialMalformed { what: "it holds bytes that are no visible ASCII" })?;
     let text = match carrier {
         Carrier::Bearer => bearer(text)?,
         Carrier::Header(_) => text.trim_matches(' '),

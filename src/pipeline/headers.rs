@@ -166,7 +166,8 @@ impl Kept {
             // `client_address` reads the one that stands first here; the other may be the client's invention.
             forwarded: if x_forwarded_for.is_some() { None } else { joined(headers, &header::FORWARDED) },
             x_forwarded_for,
-            proto: single(headers, &X_FORWARDED_PROTO).and_then(|said| ["http", "https"].into_iter().find(|known| said == *known)),
+            proto: single(headers, &X_FORWARDED_PROTO)
+                .and_then(|said| ["http", "https"].into_iter().find(|known| said == *known)),
             host: single(headers, &X_FORWARDED_HOST),
         }
     }

@@ -30,7 +30,7 @@ use http_body::Body as _;
 
 use crate::body::{Body, Incoming};
 use crate::clock::Now;
-use crate::contract::{Api, Operation, Route, Target};
+use crate::contract::{Api, Endpoint, Operation, Route, Target};
 use crate::issuer::Call;
 use crate::limiter::{Counted, Limiter, Spending};
 use crate::observe::Verdict;
@@ -265,22 +265,38 @@ impl Worker {
         let mut body = Body::from_client(incoming, judged.max_body, progress)?;
         account.received = (!body.is_end_stream()).then(|| body.meter());
         match &judged.route.target {
-            Target::Local(endpoint) => {
-                let body = body.collect(endpoint.max_body).await?;
-                let call = call(&judged, &mut account.exchange, body);
-                // Boxed, because a request that is forwarded should not carry the room for answering one here.
-                let mut response = Box::pin(judged.service.issuer.answer(endpoint, call)).await?;
-                respond::mark_as_ours(&judged.service.api, response.headers_mut());
-                Ok((response, Verdict::Answered))
-            }
+            // Boxed, because a request that is forwarded should not carry the room for answering one here.
+            Target::Local(endpoint) => Box::pin(Self::answer(&judged, endpoint, account, body)).await,
             Target::Upstream => {
-                let response = self.forward(&judged, account, body).await?;
-                Ok((response, Verdict::Forwarded))
+                let sending = self.forward(&judged, account, body)?;
+                let before = crate::clock::tick();
+                let response = sending.await;
+                account.exchange.notes.upstream_us = Some(crate::clock::tick().since(before));
+                Ok((response?, Verdict::Forwarded))
             }
         }
     }
 
-    async fn forward(&self, judged: &Judged<'_>, account: &mut Account, body: Body) -> Result<Response<Body>, Rejection> {
+    async fn answer(
+        judged: &Judged<'_>,
+        endpoint: &Endpoint,
+        account: &mut Account,
+        body: Body,
+    ) -> Result<(Response<Body>, Verdict), Rejection> {
+        let body = body.collect(endpoint.max_body).await?;
+        let call = call(judged, &mut account.exchange, body);
+        let mut response = judged.service.issuer.answer(endpoint, call).await?;
+        respond::mark_as_ours(&judged.service.api, response.headers_mut());
+        Ok((response, Verdict::Answered))
+    }
+
+    /// Rewrites the request for the upstream. What is returned sends it.
+    fn forward(
+        &self,
+        judged: &Judged<'_>,
+        account: &mut Account,
+        body: Body,
+    ) -> Result<impl Future<Output = Result<Response<Body>, Rejection>>, Rejection> {
         panic_point!("inject");
         let exchange = &mut account.exchange;
         let used = judged.credential.as_ref().map(|credential| &credential.header);
@@ -289,10 +305,7 @@ impl Worker {
         let upstream = self.upstreams.get(judged.index).ok_or_else(gap)?;
         let patience = self.response_timeouts.get(judged.index).copied().unwrap_or(Duration::MAX);
         exchange.notes.upstream = Some(judged.service.upstream.clone());
-        let before = crate::clock::tick();
-        let response = forward::send(upstream, authorized, patience).await;
-        account.exchange.notes.upstream_us = Some(crate::clock::tick().since(before));
-        response
+        Ok(forward::send(upstream, authorized, patience))
     }
 }
 

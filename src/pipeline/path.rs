@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn ordinary_paths_are_plain_at_first_sight() {
-        let plain: Vec<_> = ["/", "/api/v1/items", "/a/b.c/", "//", "/.well-known", "/a/..", "/a%2fb", "a", ""].map(is_plain).into();
+        let plain: Vec<_> =
+            ["/", "/api/v1/items", "/a/b.c/", "//", "/.well-known", "/a/..", "/a%2fb", "a", ""].map(is_plain).into();
         assert_eq!(plain, [true, true, true, false, false, false, false, false, false]);
     }
 

@@ -62,7 +62,8 @@ pub fn split_run(bytes: &[u8], class: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
 
 /// How many bytes a value takes up. Whole lanes first, which a processor judges at once: most of a head are values.
 fn value_run(bytes: &[u8]) -> usize {
-    let is_sound = |lane: &[u8]| lane.iter().fold(true, |sound, byte| sound & ((*byte >= b' ' && *byte != 0x7f) | (*byte == b'\t')));
+    let is_sound =
+        |lane: &[u8]| lane.iter().fold(true, |sound, byte| sound & ((*byte >= b' ' && *byte != 0x7f) | (*byte == b'\t')));
     let lanes = bytes.chunks_exact(LANE).take_while(|lane| is_sound(lane)).count() * LANE;
     lanes + split_run(bytes.get(lanes..).unwrap_or_default(), is_value).0.len()
 }

@@ -87,14 +87,21 @@ impl Upstream {
     /// # Errors
     /// [`Failure::UpstreamUnreachable`], [`Failure::UpstreamConnectTimeout`], [`Failure::UpstreamTimeout`],
     /// [`Failure::UpstreamBroken`]; or the [`Denial`] of a client whose body is too large, too slow or broken.
-    pub async fn send(&self, request: Request<Body>, response_timeout: Duration) -> Result<Response<Body>, Rejection> {
-        let mut outgoing = Outgoing::new(request);
+    pub fn send(
+        &self,
+        request: Request<Body>,
+        response_timeout: Duration,
+    ) -> impl Future<Output = Result<Response<Body>, Rejection>> {
+        self.carry(Outgoing::new(request), response_timeout)
+    }
+
+    async fn carry(&self, mut outgoing: Box<Outgoing>, response_timeout: Duration) -> Result<Response<Body>, Rejection> {
         let server = self.next_server()?;
         if let Some(connection) = server.take() {
             let spare = outgoing.spare();
             match self.exchange(server, connection, outgoing, response_timeout).await {
                 Ok(response) => return Ok(response),
-                Err(Setback::Unsent(same)) => outgoing = *same,
+                Err(Setback::Unsent(same)) => outgoing = same,
                 Err(Setback::Closed(detail)) => {
                     outgoing = spare.and_then(Spare::unpack).ok_or_else(|| broken(server, detail))?;
                 }
@@ -109,7 +116,7 @@ impl Upstream {
     async fn send_anew(
         &self,
         first: &Rc<Server>,
-        outgoing: Outgoing,
+        outgoing: Box<Outgoing>,
         response_timeout: Duration,
     ) -> Result<Response<Body>, Rejection> {
         let (server, connection) = self.connect(first).await?;
@@ -154,7 +161,7 @@ impl Upstream {
         &self,
         server: &Rc<Server>,
         mut connection: Connection,
-        mut outgoing: Outgoing,
+        mut outgoing: Box<Outgoing>,
         response_timeout: Duration,
     ) -> Result<Response<Body>, Setback> {
         let Some(target) = server.target(&outgoing.path) else {
@@ -169,13 +176,14 @@ impl Upstream {
 }
 
 impl Outgoing {
-    fn new(mut request: Request<Body>) -> Self {
+    /// Boxed, because it is handed on from future to future, each of which would have room for it.
+    fn new(mut request: Request<Body>) -> Box<Self> {
         *request.version_mut() = Version::HTTP_11;
         // An absolute target is the Host header's business, which was judged with it.
         let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         frame(&mut request);
         let meter = (!request.body().is_end_stream()).then(|| request.body_mut().meter());
-        Self { request, path, meter }
+        Box::new(Self { request, path, meter })
     }
 
     /// What a second one is made of, if it may be sent twice.
@@ -204,7 +212,7 @@ struct Spare {
 }
 
 impl Spare {
-    fn unpack(self) -> Option<Outgoing> {
+    fn unpack(self) -> Option<Box<Outgoing>> {
         let mut request = Request::new(Body::empty());
         *request.method_mut() = self.method;
         for line in self.fields.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -212,7 +220,7 @@ impl Spare {
             let (name, value) = (HeaderName::from_lowercase(name).ok()?, HeaderValue::from_bytes(value.get(1..)?).ok()?);
             request.headers_mut().append(name, value);
         }
-        Some(Outgoing { request, path: self.path, meter: None })
+        Some(Box::new(Outgoing { request, path: self.path, meter: None }))
     }
 }
 
@@ -243,10 +251,10 @@ fn frame(request: &mut Request<Body>) {
 async fn answer(
     server: &Server,
     connection: &mut Connection,
-    outgoing: Outgoing,
+    outgoing: Box<Outgoing>,
     patience: Duration,
 ) -> Result<Response<Incoming>, Setback> {
-    let Outgoing { request, path, meter } = outgoing;
+    let Outgoing { request, path, meter } = *outgoing;
     let Connection { sender, deadline } = connection;
     let mut answer = pin!(sender.try_send_request(request));
     // Never zero: a wait for the client would begin anew without end.
