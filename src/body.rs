@@ -174,9 +174,7 @@ impl Body {
             let length = item.as_ref().and_then(|item| item.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
             meter.bytes.set(meter.bytes.get().saturating_add(u64::try_from(length).unwrap_or(u64::MAX)));
             // Only a meter that somebody reads meanwhile tells the time.
-            if meter.moved.get().is_some() {
-                meter.moved.set(Some(Instant::now()));
-            }
+            meter.moved.set(meter.moved.get().map(|_| Instant::now()));
             meter.ended.set(ended || item.is_none());
         }
         if meter.ended.get() {

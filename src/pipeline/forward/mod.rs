@@ -1,6 +1,7 @@
 //! Sends a request to an upstream and hands its answer back as a stream. Sends what it is given: who may pass, and with
 //! which headers, was decided before.
 
+mod outgoing;
 mod pool;
 mod resolve;
 
@@ -13,19 +14,19 @@ use std::rc::{Rc, Weak};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use crate::body::{Body, BodyError, Meter};
+use crate::body::{Body, BodyError};
 use crate::config;
 use crate::pipeline::headers::remove_hop_by_hop;
 use crate::pipeline::inject::Authorized;
 use crate::rejection::{Denial, Failure, Rejection};
+use outgoing::{Outgoing, Spare};
 use pool::{Connection, Server};
 
 /// The servers of one `[[upstream]]`, as one worker uses them.
@@ -33,15 +34,6 @@ pub struct Upstream {
     servers: Vec<Rc<Server>>,
     next: Cell<usize>,
     idle: Duration,
-}
-
-/// A request that may go to more than one server before one answers.
-struct Outgoing {
-    request: Request<Body>,
-    /// As it was judged; each server puts its own base path before it.
-    path: PathAndQuery,
-    /// Of the request's body; `None` when it has none.
-    meter: Option<Meter>,
 }
 
 /// Why a connection gave no answer.
@@ -172,78 +164,6 @@ impl Upstream {
         let asked = outgoing.request.method().clone();
         let response = answer(server, &mut connection, outgoing, response_timeout).await?;
         accept(server, connection, response, &asked, self.idle).map_err(Setback::Over)
-    }
-}
-
-impl Outgoing {
-    /// Boxed, because it is handed on from future to future, each of which would have room for it.
-    fn new(mut request: Request<Body>) -> Box<Self> {
-        *request.version_mut() = Version::HTTP_11;
-        // An absolute target is the Host header's business, which was judged with it.
-        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-        frame(&mut request);
-        let meter = (!request.body().is_end_stream()).then(|| request.body_mut().meter());
-        Box::new(Self { request, path, meter })
-    }
-
-    /// What a second one is made of, if it may be sent twice.
-    fn spare(&self) -> Option<Spare> {
-        if self.meter.is_some() || !self.request.method().is_idempotent() {
-            return None;
-        }
-        let mut fields = Vec::with_capacity(FIELDS_ROOM);
-        for (name, value) in self.request.headers() {
-            fields.extend_from_slice(name.as_str().as_bytes());
-            fields.push(b':');
-            fields.extend_from_slice(value.as_bytes());
-            fields.push(b'\n');
-        }
-        Some(Spare { method: self.request.method().clone(), path: self.path.clone(), fields })
-    }
-}
-
-/// A request without a body, packed: each request keeps one in case its connection turns out closed, and hardly any is
-/// unpacked. A map of headers would cost more to copy and to drop than all else that is done here.
-struct Spare {
-    method: Method,
-    path: PathAndQuery,
-    /// `name:value` and a line feed, which neither of them can hold.
-    fields: Vec<u8>,
-}
-
-impl Spare {
-    fn unpack(self) -> Option<Box<Outgoing>> {
-        let mut request = Request::new(Body::empty());
-        *request.method_mut() = self.method;
-        for line in self.fields.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let (name, value) = line.split_at_checked(line.iter().position(|byte| *byte == b':')?)?;
-            let (name, value) = (HeaderName::from_lowercase(name).ok()?, HeaderValue::from_bytes(value.get(1..)?).ok()?);
-            request.headers_mut().append(name, value);
-        }
-        Some(Box::new(Outgoing { request, path: self.path, meter: None }))
-    }
-}
-
-/// Writes the framing headers from the body. hyper would send the body of a GET whose length is unknown as none at all,
-/// and trusts a Content-Length that it finds.
-fn frame(request: &mut Request<Body>) {
-    let length = request.body().size_hint().exact();
-    let has_none = request.body().is_end_stream();
-    let expects_one = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
-    let headers = request.headers_mut();
-    headers.remove(TRANSFER_ENCODING);
-    let stated_zero = headers.remove(CONTENT_LENGTH).is_some();
-    match length {
-        _ if has_none && !expects_one && !stated_zero => {}
-        _ if has_none => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        Some(length) => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        None => {
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
     }
 }
 
@@ -394,8 +314,6 @@ async fn sweep(servers: Vec<Weak<Server>>, pause: Duration) {
 
 /// Its bytes would be read as the next answer of the connection.
 const BODY_OF_A_204: &str = "it announces a body for a 204";
-/// More than the fields of most requests take.
-const FIELDS_ROOM: usize = 1024;
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
