@@ -94,6 +94,9 @@ mod listener;
 // HTTP to the outside, bounded, never on the path of a request.
 mod outbound;
 
+// The shared fast store: counters of several gateways, and the word that the store has changed.
+mod counter;
+
 // Durable state: accounts, sessions, keys, audit.
 mod store;
 

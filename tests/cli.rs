@@ -1,7 +1,8 @@
 //! The command line, black box: what is printed where, and how it exits.
 #![cfg(test)]
 
-use std::io::Write;
+use std::io::{BufRead as _, BufReader, Read as _, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -268,7 +269,7 @@ fn a_key_is_created_listed_inspected_and_revoked() {
     place.run(&["key", "revoke", "key-none"]).ends(
         1,
         "",
-        "error: `key-none` was not revoked in realm nodes: there is no such key\n",
+        "error: `key-none` was not revoked in realm nodes: there is no such API key\n",
     );
 }
 
@@ -455,6 +456,10 @@ fn wrong_usage_is_2_and_asking_for_help_is_not() {
         "key revoke",
         "token",
         "token inspect",
+        "store",
+        "store migrate",
+        "store check",
+        "store backup",
         "schema",
         "completions",
         "version",
@@ -464,6 +469,38 @@ fn wrong_usage_is_2_and_asking_for_help_is_not() {
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{command}");
         assert!(ran.out.contains("\nExample") && !ran.out.contains('\u{1b}'), "{command}: {}", ran.out);
     }
+}
+
+#[test]
+fn a_store_is_made_checked_and_copied() {
+    let place = Place::new(CONFIG);
+    let why = "error: the store gateward.db: error returned from database: (code: 14) unable to open database file\n";
+    place.run(&["store", "check"]).ends(1, "", why);
+    place.run(&["store", "migrate"]).ends(0, "made the tables, version 1\n", "");
+    place.run(&["store", "migrate"]).ends(0, "the tables are at version 1\n", "");
+    assert_eq!(place.json(&["store", "migrate"]), serde_json::json!({ "from": 1, "to": 1 }));
+    assert_eq!(place.run(&["user", "add", "ann"]).code, Some(0));
+    let rows = "  accounts: 1\n  sessions: 0\n  keys: 0\n  signing_keys: 0\n  audit: 1\nno problems\n";
+    place.run(&["store", "check"]).ends(0, &format!("gateward.db: tables of version 1\n{rows}"), "");
+    assert_eq!(place.json(&["store", "check"])["rows"]["accounts"], 1);
+    let copied = "copied to copy.db; it is of no use without a copy of gateward.key\n";
+    place.run(&["store", "backup", "copy.db"]).ends(0, copied, "");
+    place.run(&["store", "backup", "copy.db"]).ends(1, "", "error: the backup copy.db: File exists (os error 17)\n");
+    std::fs::rename(place.path().join("copy.db"), place.path().join("gateward.db")).unwrap();
+    assert_eq!(place.json(&["store", "check"])["problems"], serde_json::json!([]));
+    std::fs::write(place.path().join("gateward.db"), "x".repeat(5000)).unwrap();
+    assert_eq!(place.run(&["store", "check"]).code, Some(1));
+}
+
+#[test]
+fn a_backup_of_postgres_is_pg_dumps_and_shows_no_password() {
+    let place = Place::new(&format!("[store]\nurl = \"postgres://gw:hunter2@127.0.0.1:1/gw\"\n{CONFIG}"));
+    let told = "error: Postgres makes its own backups; run\n  pg_dump --format=custom --file=gw.dump \
+                'postgresql://gw@127.0.0.1:1/gw?sslmode=prefer'\n";
+    place.run(&["store", "backup", "gw.dump"]).ends(2, "", told);
+    let why = "error: the store postgres://127.0.0.1:1/gw: error communicating with database: 127.0.0.1:1: error communicating \
+               with database: Connection refused (os error 111)\n";
+    place.run(&["store", "check"]).ends(1, "", why);
 }
 
 #[test]
@@ -492,4 +529,23 @@ fn who_reads_only_the_beginning_breaks_nothing() {
         let output = ran(child.wait_with_output().unwrap());
         assert_eq!((output.code, output.err.as_str()), (Some(0), ""), "{arguments:?}");
     }
+}
+
+#[test]
+fn the_sample_api_runs_alone_and_ends_when_told() {
+    let place = Place::new(CONFIG);
+    let mut child = place.command().args(["demo", "--api-only", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    let address = said.trim_end().strip_prefix("the sample API answers on http://").unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.write_all(b"GET /items?id=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let seen: Value = serde_json::from_str(body).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!((&seen["path"], &seen["query"]), (&"/items".into(), &"id=1".into()));
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -11,8 +11,9 @@ use crate::app::load::Ready;
 use crate::app::signing::{key_format, signing_key, verifier};
 use crate::config;
 use crate::contract::Api;
+use crate::counter::Counters;
 use crate::issuer::Issuer;
-use crate::limiter::{Limiter, Memory};
+use crate::limiter::{Limiter, Memory, Shared};
 use crate::observe::{AccessLog, Metrics, RecentRefusals};
 use crate::password::Passwords;
 use crate::pipeline::{Authenticator, Books, ColdLimit, Door, Fallback, Pipeline, Routing, Service};
@@ -38,8 +39,14 @@ pub async fn open_store(ready: &Ready, control: Handle) -> anyhow::Result<Store>
 ///
 /// # Errors
 /// When a signing key cannot be loaded or made.
-pub async fn pipeline(ready: &Ready, store: &Store, log: AccessLog, metrics: Metrics) -> anyhow::Result<Arc<Pipeline>> {
-    let limiter = Arc::new(Limiter::Memory(Memory::new(Memory::DEFAULT_CAPACITY)));
+pub async fn pipeline(
+    ready: &Ready,
+    store: &Store,
+    counters: Option<&Counters>,
+    log: AccessLog,
+    metrics: Metrics,
+) -> anyhow::Result<Arc<Pipeline>> {
+    let limiter = Arc::new(limiter(counters, &metrics));
     // One core stays free for requests, whatever is hashed.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let passwords = Arc::new(Passwords::start(cores.saturating_sub(1).max(1), PASSWORD_QUEUE));
@@ -92,6 +99,15 @@ pub async fn pipeline(ready: &Ready, store: &Store, log: AccessLog, metrics: Met
         doors: doors(ready),
         books: Arc::new(Books { log, refusals: RecentRefusals::default(), unrouted, in_flight }),
     }))
+}
+
+/// Without shared counters, this process counts for itself. Called on the control plane's runtime.
+fn limiter(counters: Option<&Counters>, metrics: &Metrics) -> Limiter {
+    let node = Memory::new(Memory::DEFAULT_CAPACITY);
+    match counters {
+        Some(counters) => Limiter::Shared { node, shared: Box::new(Shared::new(counters.clone(), &Handle::current(), metrics)) },
+        None => Limiter::Memory(node),
+    }
 }
 
 /// What one API accepts: for the server, and for commands that judge as it would.

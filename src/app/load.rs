@@ -14,8 +14,6 @@ pub struct Ready {
     pub config: Config,
     /// The file, as it was named.
     pub path: PathBuf,
-    /// The file's folder; empty for the working directory.
-    pub folder: PathBuf,
     /// One for each `[[api]]`, in the order of the file.
     pub apis: Vec<Api>,
 }
@@ -26,21 +24,14 @@ pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
     let loaded = crate::config::load(path, environment, report)?;
     let around = Surroundings { folder: &loaded.folder, environment };
     let apis = loaded.config.apis.iter().filter_map(|api| compile(api, &around, report)).collect();
-    report.is_clean().then(|| Ready { config: loaded.config, path: loaded.path, folder: loaded.folder, apis })
+    report.is_clean().then(|| Ready { config: loaded.config, path: loaded.path, apis })
 }
 
 impl Ready {
     /// Where the store is.
     pub fn store_options(&self) -> StoreOptions {
         let section = &self.config.store;
-        // The config has put the key file into its own folder already; an absolute path stays what it is when the store
-        // does so again.
-        let key_file = std::path::absolute(&section.encryption_key_file);
-        StoreOptions {
-            url: section.url.clone(),
-            folder: self.folder.clone(),
-            encryption_key_file: key_file.unwrap_or_else(|_| section.encryption_key_file.clone()),
-        }
+        StoreOptions { url: section.url.clone(), encryption_key_file: section.encryption_key_file.clone() }
     }
 
     /// The names of the realms, each once.

@@ -6,4 +6,5 @@ pub mod issuers;
 pub mod load;
 pub mod sample;
 pub mod serve;
+pub mod signals;
 pub mod signing;

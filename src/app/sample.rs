@@ -27,14 +27,22 @@ impl Sample {
     /// # Errors
     /// When there is no free port or no thread.
     pub fn start() -> anyhow::Result<Self> {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("the sample API finds no free port")?;
-        free.set_nonblocking(true)?;
-        let address = free.local_addr()?;
+        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// Starts it on an address; port 0 is a free one.
+    ///
+    /// # Errors
+    /// When the address cannot be had, or no thread.
+    pub fn start_on(address: SocketAddr) -> anyhow::Result<Self> {
+        let socket = TcpListener::bind(address).with_context(|| format!("the sample API cannot have {address}"))?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
         let (stop, stopping) = watch::channel(false);
         let run = move || -> anyhow::Result<()> {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
             let settings = Rc::new(Settings::new(&config::Listener::default(), 1, Duration::from_secs(1)));
-            runtime.block_on(listener::serve(free, settings, Rc::new(Echo), stopping))?;
+            runtime.block_on(listener::serve(socket, settings, Rc::new(Echo), stopping))?;
             Ok(())
         };
         std::thread::Builder::new().name("sample-api".to_owned()).spawn(run).context("the sample API cannot be started")?;

@@ -10,16 +10,17 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use http::{Request, Response};
 use tokio::runtime::{Builder, LocalOptions, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, AdminState};
 use crate::app::build;
 use crate::app::load::Ready;
+use crate::app::signals::StopSignals;
 use crate::body::{Body, Incoming};
 use crate::clock;
-use crate::config::{Listener, Upstream, Workers};
+use crate::config::{CountersUrl, Listener, Upstream, Workers};
+use crate::counter::Counters;
 use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings, Trust, client_address};
 use crate::observe::{AccessLog, Health, Metrics};
 use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
@@ -46,7 +47,12 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     health.set("listeners", Err("not bound yet".to_owned()));
     let metrics = Metrics::default();
     let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
-    let pipeline = control.block_on(build::pipeline(ready, &store, log.clone(), metrics.clone()))?;
+    let counters = Counters::start(&ready.config.counters, control.handle().clone(), &metrics)?;
+    if let Some(counters) = &counters {
+        let store = store.clone();
+        counters.share_changes(store.committed(), move || store.look_now());
+    }
+    let pipeline = control.block_on(build::pipeline(ready, &store, counters.as_ref(), log.clone(), metrics.clone()))?;
     // Before anyone can connect: a signal that nobody waits for ends the process at once.
     let mut signals = control.block_on(async { StopSignals::listen() })?;
     let sockets = bind_all(ready, workers)?;
@@ -89,6 +95,9 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     let _ = stop.send(true);
     control.block_on(async {
         let _ = admin.await;
+        if let Some(counters) = &counters {
+            counters.close().await;
+        }
         store.close().await;
     });
     match &cut {
@@ -255,28 +264,6 @@ impl Handler for Gate {
     }
 }
 
-/// SIGTERM and SIGINT.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    /// From now on these signals no longer end the process by themselves. Must be called inside a runtime.
-    fn listen() -> anyhow::Result<Self> {
-        let terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
-        let interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
-        Ok(Self { terminate, interrupt })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 fn key_sources(pipeline: &Pipeline) -> Arc<[Arc<KeySource>]> {
     pipeline.services.iter().flat_map(|service| &service.authenticator.issuers).map(|issuer| issuer.keys.clone()).collect()
 }
@@ -310,18 +297,27 @@ fn explain_fn(pipeline: Arc<Pipeline>) -> admin::ExplainFn {
         Box::pin(async move {
             // serde's own words would repeat what stands there, which may be a credential.
             let question: Question = serde_json::from_value(question).map_err(|_| QUESTION.to_owned())?;
-            let explanation = pipeline.explain(&question, clock::now())?;
+            let explanation = pipeline.explain(&question, clock::now()).await?;
             serde_json::to_value(explanation).map_err(|error| error.to_string())
         })
     })
 }
 
-/// Says where the gateway listens, and for a realm without accounts how to make the first.
+/// Says where the gateway listens and counts, and for a realm without accounts how to make the first.
 fn announce(ready: &Ready, store: &Store, workers: usize) {
     for listener in &ready.config.listeners {
         tracing::info!("listening on http://{} ({} workers)", listener.address, workers);
     }
     tracing::info!("admin endpoints on http://{}", ready.config.admin.address);
+    let counters = &ready.config.counters;
+    match &counters.url {
+        CountersUrl::Redis(url) => tracing::info!("limits are counted at {url}, with {} nodes", counters.nodes),
+        CountersUrl::Memory if counters.nodes > 1 => {
+            let why = "`counters.url` is \"memory:\": a limit lets through its whole quota on each node";
+            tracing::warn!("each of the {} nodes counts for itself, because {why}", counters.nodes);
+        }
+        CountersUrl::Memory => {}
+    }
     let mut realms: Vec<&str> = Vec::new();
     for api in &ready.apis {
         let realm = &*api.facts.realm;

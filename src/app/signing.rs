@@ -51,7 +51,13 @@ pub fn verifier(api: &Api, key: &SigningKey) -> Verifier {
 
 /// How an API's keys look.
 pub fn key_format(api: &Api) -> KeyFormat {
-    KeyFormat { prefix: api.tokens.key_prefix.whole.clone(), also: api.tokens.also_key_prefixes.clone() }
+    let tokens = &api.tokens;
+    KeyFormat {
+        prefix: tokens.key_prefix.whole.clone(),
+        also: tokens.also_key_prefixes.clone(),
+        family: tokens.key_prefix.family().to_owned(),
+        foreign: tokens.foreign_key_prefixes.clone(),
+    }
 }
 
 /// The file of the config. Which of the two an algorithm takes is known only now, where the contract chose it.

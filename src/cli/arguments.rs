@@ -1,6 +1,6 @@
 //! The commands and their options. Every command's help ends with an example.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cli::jwks::JwksCommand;
 use crate::cli::key::KeyCommand;
 use crate::cli::output::Form;
+use crate::cli::store::StoreCommand;
 use crate::cli::token::TokenCommand;
 use crate::cli::user::UserCommand;
 
@@ -31,7 +32,7 @@ pub enum Command {
     #[command(visible_alias = "run", after_help = "Example:\n  gateward serve --config /etc/gateward/gateway.toml")]
     Serve,
     /// Run a sample API with a gateway in front of it, and show lines to try
-    #[command(after_help = "Example:\n  gateward demo --dir /tmp/gateward-demo")]
+    #[command(after_help = "Examples:\n  gateward demo --dir /tmp/gateward-demo\n  gateward demo --api-only 127.0.0.1:9000")]
     Demo(DemoOptions),
     /// Show every mistake of the config and its contract files; starts nothing
     #[command(after_help = "Example:\n  gateward check gateway.toml")]
@@ -47,7 +48,7 @@ pub enum Command {
     /// Add, list, disable and enable accounts, and set passwords
     #[command(subcommand, after_help = "Example:\n  gateward user add alice --role admin")]
     User(UserCommand),
-    /// Create, list and revoke API keys
+    /// Create, import, list and revoke API keys
     #[command(subcommand, after_help = "Example:\n  gateward key create --owner alice --expires 90d")]
     Key(KeyCommand),
     /// Look into tokens and keys
@@ -56,6 +57,9 @@ pub enum Command {
     /// Show and fetch the keys of other issuers
     #[command(subcommand, after_help = "Example:\n  gateward jwks show")]
     Jwks(JwksCommand),
+    /// Bring the store's tables up to date, look whether it is sound, copy it
+    #[command(subcommand, after_help = "Example:\n  gateward store check")]
+    Store(StoreCommand),
     /// Print the JSON Schema of gateway.toml, for editors
     #[command(after_help = "Example:\n  gateward schema > gateway.schema.json")]
     Schema,
@@ -91,6 +95,9 @@ pub struct DemoOptions {
     /// Which built-in contract the sample API speaks
     #[arg(long, value_name = "NAME")]
     pub contract: Option<String>,
+    /// Run the sample API alone, on this address: something to put gateways of your own in front of
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["dir", "contract"])]
+    pub api_only: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]

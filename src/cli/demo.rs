@@ -11,6 +11,7 @@ use tokio::runtime::Builder;
 use crate::app::build;
 use crate::app::load::{self, Ready};
 use crate::app::sample::Sample;
+use crate::app::signals::StopSignals;
 use crate::cli::arguments::DemoOptions;
 use crate::cli::load::Invocation;
 use crate::cli::output;
@@ -27,6 +28,9 @@ use crate::store::Change;
 const TENANT: &str = "demo";
 
 pub fn run(_: &Invocation, options: &DemoOptions) -> anyhow::Result<()> {
+    if let Some(address) = options.api_only {
+        return run_the_api(address);
+    }
     let contract = contract_name(options.contract.as_deref())?;
     let folder = folder(options.dir.as_deref())?;
     let sample = Sample::start()?;
@@ -39,6 +43,16 @@ pub fn run(_: &Invocation, options: &DemoOptions) -> anyhow::Result<()> {
     let password = make_admin(&ready)?;
     let words = lesson(&ready, address, &password, &path)?;
     serve::start(&ready, move |_| output::note(&words))
+}
+
+/// The sample API alone, until SIGTERM or Ctrl-C: as the first process of a container it would get neither by itself.
+fn run_the_api(address: SocketAddr) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let mut stop = runtime.block_on(async { StopSignals::listen() })?;
+    let sample = Sample::start_on(address)?;
+    output::note(&format!("the sample API answers on http://{}", sample.address));
+    runtime.block_on(stop.any());
+    Ok(())
 }
 
 fn contract_name(asked: Option<&str>) -> anyhow::Result<String> {

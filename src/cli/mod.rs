@@ -17,6 +17,7 @@ mod routes;
 mod routes_match;
 mod serve;
 mod server;
+mod store;
 mod token;
 mod user;
 mod words;
@@ -56,6 +57,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
         Command::Key(command) => key::run(&invocation, command),
         Command::Token(command) => token::run(&invocation, command),
         Command::Jwks(command) => jwks::run(&invocation, &command),
+        Command::Store(command) => store::run(&invocation, &command),
         Command::Schema => about::schema(),
         Command::Completions(options) => about::completions(&options),
         Command::Version(options) => about::version(&options),

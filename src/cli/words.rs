@@ -73,7 +73,7 @@ pub fn scope(text: &str) -> Result<Scope, String> {
 pub fn network(text: &str) -> Result<Networks, String> {
     let network = Networks::parse_one(text).ok_or("expected a network such as 10.0.0.0/8, or one address")?;
     match is_everyone(&network) {
-        true => Err("that is every address: leave --allow-ip out for that".to_owned()),
+        true => Err("that is every address: leave it out for that".to_owned()),
         false => Ok(Networks::from_iter([network])),
     }
 }

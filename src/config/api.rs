@@ -74,6 +74,8 @@ section! {
     pub struct ApiCredentials: Default {
         /// Where credentials are looked for, in order of precedence: "bearer" or "header NAME". Replaces the contract's.
         carriers: Vec<Located<String>> = Vec::new(),
+        /// What API keys begin with that were made elsewhere and imported, to tell them from tokens.
+        key_prefixes: Vec<Located<String>> = Vec::new(),
     }
 }
 

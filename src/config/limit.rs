@@ -24,6 +24,9 @@ section! {
         algorithm: Algorithm = Algorithm::Gcra,
         /// "failures" gives back what a successful request spent.
         count: Count = Count::All,
+        /// While the shared counters are away: "local" counts on this node, its share of the quota; "closed" answers 503;
+        /// "open" lets pass.
+        on_outage: OnOutage = OnOutage::Local,
         /// "shadow" counts and logs, and refuses nothing.
         mode: Mode = Mode::Enforce,
     }
@@ -58,6 +61,11 @@ words! {
 words! {
     /// What is counted.
     pub enum Count { All = "all", Failures = "failures" }
+}
+
+words! {
+    /// What a limit does while the counters that nodes share are away.
+    pub enum OnOutage { Local = "local", Closed = "closed", Open = "open" }
 }
 
 words! {

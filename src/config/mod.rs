@@ -5,6 +5,8 @@ pub mod report;
 pub mod value;
 
 mod api;
+mod counters;
+mod database;
 mod interpolate;
 mod issuer;
 mod limit;
@@ -19,9 +21,11 @@ mod server;
 mod upstream;
 
 pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
+pub use counters::{Counters, CountersUrl, RedisUrl, ServerAddress, Servers};
+pub use database::{PostgresHost, PostgresTls, PostgresUrl, StoreUrl};
 use decode::section;
 pub use issuer::{AccountSource, Issuer, JwsAlgorithm, KeysFrom};
-pub use limit::{Algorithm, Count, KeyPart, Limit, Mode};
+pub use limit::{Algorithm, Count, KeyPart, Limit, Mode, OnOutage};
 #[cfg(test)]
 pub use listener::ListenerLimits;
 pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, TrustedProxies};
@@ -44,6 +48,8 @@ section! {
         admin: Admin = Admin::default(),
         /// Accounts, sessions, keys, revocations, audit.
         store: Store = Store::default(),
+        /// Rate limits and news of revocations, for this process alone or for all gateways together.
+        counters: Counters = Counters::default(),
         /// The servers of an API.
         "upstream" upstreams: Vec<Upstream> = Vec::new(),
         /// The APIs behind the gateway, at least one.

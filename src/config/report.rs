@@ -198,7 +198,8 @@ impl Report {
         let line = source.text.lines().nth(number - 1).unwrap_or_default();
         // A long line is cut to the part around the place; control characters would draw on the reader's terminal.
         let from = if line.chars().count() > EXCERPT { (column - 1).saturating_sub(EXCERPT / 2) } else { 0 };
-        let shown: String = line.chars().skip(from).take(EXCERPT).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let shown: String =
+            hide_credentials(line).chars().skip(from).take(EXCERPT).map(|c| if c.is_control() { ' ' } else { c }).collect();
         let span = source.text.get(place.start..place.end).and_then(|text| text.lines().next()).unwrap_or_default();
         let indent = column - 1 - from;
         let carets = span.chars().count().min(shown.chars().count().saturating_sub(indent)).max(1);
@@ -281,6 +282,20 @@ pub fn shorten(text: &str) -> String {
     shown
 }
 
+/// A line of a file as it may be shown: of `scheme://user:password@host` the part before the `@` is starred, each character
+/// by one, so that what stands behind it keeps its column. A `${…}` in its place is no secret.
+fn hide_credentials(line: &str) -> String {
+    let hide = |word: &str| {
+        let Some((before, after)) = word.rsplit_once('@') else { return word.to_owned() };
+        let (scheme, credentials) = before.find("://").map_or(("", before), |at| before.split_at(at.saturating_add("://".len())));
+        if !before.contains(':') || before.contains("${") {
+            return word.to_owned();
+        }
+        format!("{scheme}{}@{after}", "*".repeat(credentials.chars().count()))
+    };
+    line.split_inclusive(|c: char| c.is_whitespace() || c == '"').map(hide).collect()
+}
+
 fn list(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
@@ -317,6 +332,19 @@ mod tests {
         let source = report.add_source("gateway.toml", "a = \"\u{1b}[31m\"\r\n");
         report.error(Place::new(source, 4..11), "red");
         assert_eq!(report.to_string(), "gateway.toml:1:5: red\n    | a = \" [31m\"\n    |     ^^^^^^^\n1 error");
+    }
+
+    #[test]
+    fn an_excerpt_shows_no_credentials_of_a_url() {
+        for (line, shown) in [
+            ("url = \"redis://gw:hunter2@one/0\"", "url = \"redis://**********@one/0\""),
+            ("url = 'redis://:hü@nter2@one', a = 1", "url = 'redis://*********@one', a = 1"),
+            ("url = \"gw:hunter2@one\"", "url = \"**********@one\""),
+            ("url = \"redis://gw:${env:PASSWORD}@one\"", "url = \"redis://gw:${env:PASSWORD}@one\""),
+            ("owner = \"ann@example.com\" # a:b", "owner = \"ann@example.com\" # a:b"),
+        ] {
+            assert_eq!(hide_credentials(line), shown);
+        }
     }
 
     #[test]

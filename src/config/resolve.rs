@@ -10,7 +10,7 @@ use crate::config::{Api, Config, Listener, Upstream, UpstreamTimeouts};
 
 /// Reports everything that is wrong in and between the sections of a decoded file.
 pub fn resolve(config: &Config, report: &mut Report) {
-    config.store.check(report);
+    config.counters.check(report);
     config.listeners.iter().for_each(|listener| listener.check(report));
     config.upstreams.iter().for_each(|upstream| upstream.check(report));
     config.apis.iter().for_each(|api| api.check(report));

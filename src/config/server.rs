@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::config::database::StoreUrl;
 use crate::config::decode::{Decode, Decoder, Node, section, words};
-use crate::config::report::Report;
 
 section! {
     /// `[server]`: the process.
@@ -30,9 +30,11 @@ section! {
 section! {
     /// `[store]`: accounts, sessions, keys, revocations, audit.
     pub struct Store: Default {
-        /// `sqlite:PATH`, relative to the folder of this file.
-        url: String = "sqlite:gateward.db".to_owned(),
-        /// The key that encrypts signing keys at rest; made at first start if missing, mode 0600.
+        /// "sqlite:PATH", relative to the folder of this file; for many nodes "postgres://USER:PASSWORD@HOST/DATABASE", with
+        /// several hosts if one may take another's place, and `?sslmode=verify-full&sslrootcert=FILE` for TLS.
+        url: StoreUrl = StoreUrl::Sqlite("gateward.db".into()),
+        /// The key that encrypts signing keys at rest; made at first start if missing, mode 0600. Gateways on one database
+        /// need the same file.
         encryption_key_file: PathBuf = PathBuf::from("gateward.key"),
     }
 }
@@ -44,20 +46,6 @@ section! {
         level: Level = Level::Info,
         /// The form of the access log on stdout.
         access: AccessFormat = AccessFormat::Json,
-    }
-}
-
-impl Store {
-    /// Reports what is wrong within the section.
-    pub fn check(&self, report: &mut Report) {
-        // The URL is not quoted: one of a database server has a password in it.
-        let why = match self.url.split_once(':') {
-            Some(("sqlite", "" | "//")) => "the URL names no file".to_owned(),
-            Some(("sqlite", _)) => return,
-            Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_lowercase()) => format!("no store is known for `{scheme}:`"),
-            Some(_) | None => "this is no URL of a store".to_owned(),
-        };
-        report.refuse(report.at(self.place, "url"), why, "expected a file such as \"sqlite:gateward.db\"");
     }
 }
 

@@ -116,18 +116,23 @@ impl UpstreamUrl {
         if !base.split('/').all(plain) || base.contains("//") {
             return Err(format!("`{text}`: the base path is not in its plain form"));
         }
-        // Split by hand: the URI type takes a port that is no number, and then says that there is none.
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|&port| port != 0)),
-            Some(_) | None => (authority, Some(80)),
-        };
-        let port = port.ok_or_else(|| format!("`{text}`: the port is no number from 1 to 65535"))?;
-        let host = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
-            Some(address) if address.parse::<Ipv6Addr>().is_ok() => address,
-            None if is_host_name(host) => host,
-            Some(_) | None => return Err(format!("`{text}`: `{host}` is no host")),
-        };
+        let (host, port) = parse_host_port(authority, 80).map_err(|why| format!("`{text}`: {why}"))?;
         Ok(Self { host: host.to_ascii_lowercase(), port, base_path: base.to_owned() })
+    }
+}
+
+/// Splits `HOST`, `HOST:PORT` or `[ADDRESS]:PORT`; the host comes without brackets. By hand, because the URI type takes a
+/// port that is no number, and then says that there is none.
+pub fn parse_host_port(text: &str, default_port: u16) -> Result<(&str, u16), String> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|&port| port != 0)),
+        Some(_) | None => (text, Some(default_port)),
+    };
+    let port = port.ok_or("the port is no number from 1 to 65535")?;
+    match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
+        Some(address) if address.parse::<Ipv6Addr>().is_ok() => Ok((address, port)),
+        None if is_host_name(host) => Ok((host, port)),
+        Some(_) | None => Err(format!("`{host}` is no host")),
     }
 }
 

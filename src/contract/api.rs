@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::config::value::{HostPattern, PathPattern, Quota};
-use crate::config::{Algorithm, Count, CredentialHandling, KeyPart, Mode, SigningAlgorithm};
+use crate::config::{Algorithm, Count, CredentialHandling, KeyPart, Mode, OnOutage, SigningAlgorithm};
 use crate::contract::errors::ErrorTable;
 use crate::contract::facts::ApiFacts;
 use crate::contract::fields::Fields;
@@ -131,6 +131,7 @@ pub struct Limit {
     pub burst: u32,
     pub algorithm: Algorithm,
     pub count: Count,
+    pub on_outage: OnOutage,
     pub mode: Mode,
 }
 
@@ -153,6 +154,8 @@ pub struct Tokens {
     pub claims: Template,
     pub key_prefix: KeyPrefix,
     pub also_key_prefixes: Vec<String>,
+    /// What keys begin with that were made elsewhere, as `gateway.toml` says.
+    pub foreign_key_prefixes: Vec<String>,
 }
 
 /// The prefix of an API's keys; the environment stands between `before` and `after` where the contract puts it.
@@ -172,9 +175,21 @@ pub struct IdentityHeaders {
 }
 
 impl Api {
-    /// The kind that a credential's first characters tell.
-    pub fn kind_of(&self, credential: &str) -> Option<CredentialKind> {
-        self.kinds.iter().find(|rule| credential.starts_with(&rule.prefix)).map(|rule| rule.kind)
+    /// The kind that a credential's first characters tell. Where they tell nothing, the carrier may: if tokens have
+    /// `Authorization: Bearer`, what another header holds and is no JWT is a key, in whatever form it was made elsewhere.
+    pub fn kind_of(&self, carrier: &Carrier, credential: &str) -> Option<CredentialKind> {
+        let rule = self.kinds.iter().find(|rule| credential.starts_with(&rule.prefix))?;
+        let beside_tokens = *carrier != Carrier::Bearer && self.carriers.contains(&Carrier::Bearer);
+        match beside_tokens && rule.prefix.is_empty() && !credential.starts_with(JWT_START) {
+            true => Some(CredentialKind::ApiKey),
+            false => Some(rule.kind),
+        }
+    }
+
+    /// What a credential is in the carrier that takes it for a key, if there is one, else in the first.
+    pub fn kind_in_any_carrier(&self, credential: &str) -> Option<CredentialKind> {
+        let kinds = || self.carriers.iter().filter_map(|carrier| self.kind_of(carrier, credential));
+        kinds().find(|kind| *kind == CredentialKind::ApiKey).or_else(|| kinds().next())
     }
 
     /// The endpoint that does an operation, if the gateway answers it for this API.
@@ -186,9 +201,27 @@ impl Api {
     }
 }
 
-impl KeyPrefix {
-    /// The environment that a key of this API names, when it is another than this API's.
+impl Tokens {
+    /// The environment that a key names, when it is another than this API's. Keys made elsewhere name none.
     pub fn foreign_environment<'a>(&self, key: &'a str) -> Option<&'a str> {
+        match self.foreign_key_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())) {
+            true => None,
+            false => self.key_prefix.foreign_environment(key),
+        }
+    }
+}
+
+impl KeyPrefix {
+    /// What the keys of all environments begin with.
+    pub fn family(&self) -> &str {
+        match &self.around_environment {
+            Some((before, _)) if !before.is_empty() => before,
+            Some(_) | None => &self.whole,
+        }
+    }
+
+    /// The environment that a key of this API names, when it is another than this API's.
+    fn foreign_environment<'a>(&self, key: &'a str) -> Option<&'a str> {
         let (before, after) = self.around_environment.as_ref()?;
         if key.starts_with(&self.whole) {
             return None;
@@ -220,6 +253,9 @@ impl Carrier {
         }
     }
 }
+
+/// How every JWT begins: `{"` in base64url.
+pub const JWT_START: &str = "eyJ";
 
 #[cfg(test)]
 mod tests {

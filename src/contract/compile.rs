@@ -12,7 +12,7 @@ use crate::config::decode::{Decoder, decode_document};
 use crate::config::report::{Located, Place, Report};
 use crate::config::value::{HostPattern, refuse_zero};
 use crate::config::{EndpointChoice, OptionValue, check_identity_header};
-use crate::contract::api::{Api, Carrier, IdentityHeaders, Ids, KeyPrefix, Kind, Limit, Tokens};
+use crate::contract::api::{Api, Carrier, IdentityHeaders, Ids, JWT_START, KeyPrefix, Kind, Limit, Tokens};
 use crate::contract::builtin;
 use crate::contract::check;
 use crate::contract::errors::ErrorTable;
@@ -86,7 +86,7 @@ fn merge(api: &config::Api, mut file: ContractFile, report: &mut Report) -> Opti
         },
         upstream: api.upstream.value.as_str().into(),
         carriers: carriers(api, &file, report),
-        kinds: kinds(&file, report),
+        kinds: kinds(api, &file, report),
         routes,
         vocabulary,
         errors: errors?,
@@ -201,6 +201,7 @@ fn limits(api: &config::Api, file: &ContractFile, report: &mut Report) -> BTreeM
             burst,
             algorithm: spec.algorithm,
             count: spec.count,
+            on_outage: spec.on_outage,
             mode: spec.mode,
         };
         out.insert(spec.name.value.clone(), Arc::new(limit));
@@ -228,13 +229,22 @@ fn carriers(api: &config::Api, file: &ContractFile, report: &mut Report) -> Vec<
     out
 }
 
-fn kinds(file: &ContractFile, report: &mut Report) -> Vec<Kind> {
+fn kinds(api: &config::Api, file: &ContractFile, report: &mut Report) -> Vec<Kind> {
+    let foreign = &api.credentials.key_prefixes;
+    for Located { value: prefix, place } in foreign {
+        if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
+            report.error(*place, "what keys begin with is visible ASCII without blanks and commas");
+        } else if JWT_START.starts_with(prefix.as_str()) || prefix.starts_with(JWT_START) {
+            report.error(*place, format!("every JSON Web Token begins with `{JWT_START}`"));
+        }
+    }
+    let foreign = foreign.iter().map(|prefix| Kind { prefix: prefix.value.clone(), kind: CredentialKind::ApiKey });
     let rules = &file.credentials.kinds;
     let last_is_open = rules.last().is_some_and(|rule| rule.prefix.is_empty());
     if !last_is_open || rules.iter().rev().skip(1).any(|rule| rule.prefix.is_empty()) {
         report.error(file.credentials.place, "of `kinds` the last rule, and only that, has no prefix");
     }
-    rules.iter().map(|rule| Kind { prefix: rule.prefix.clone(), kind: rule.kind }).collect()
+    foreign.chain(rules.iter().map(|rule| Kind { prefix: rule.prefix.clone(), kind: rule.kind })).collect()
 }
 
 fn vocabulary(file: &ContractFile, report: &mut Report) -> Vocabulary {
@@ -265,8 +275,6 @@ fn vocabulary(file: &ContractFile, report: &mut Report) -> Vocabulary {
 }
 
 fn tokens(api: &config::Api, file: &ContractFile, facts: &ApiFacts, report: &mut Report) -> Option<Tokens> {
-    /// How every JWT begins: `{"` in base64url.
-    const JWT_START: &str = "eyJ";
     let token = &file.token;
     token.access.claims.check(&[Group::Account, Group::Session], report);
     if !matches!(token.access.claims, Template::Object(_)) {
@@ -308,6 +316,7 @@ fn tokens(api: &config::Api, file: &ContractFile, facts: &ApiFacts, report: &mut
         claims: token.access.claims.clone(),
         key_prefix: KeyPrefix { whole, around_environment },
         also_key_prefixes: token.api_key.also.clone(),
+        foreign_key_prefixes: api.credentials.key_prefixes.iter().map(|prefix| prefix.value.clone()).collect(),
     })
 }
 

@@ -53,9 +53,9 @@ impl Digest {
         &self.0
     }
 
-    /// Whether this is the digest of `secret`, compared in constant time over the full length.
-    pub fn matches(&self, secret: &str) -> bool {
-        verify_slices_are_equal(&self.0, &Self::of(secret).0).is_ok()
+    /// Whether the two are one, compared in constant time over the full length.
+    pub fn is(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 }
 
@@ -81,14 +81,14 @@ mod tests {
     #[test]
     fn a_digest_matches_its_own_text_only() {
         let digest = Digest::of("0123456789abcdef");
-        assert!(digest.matches("0123456789abcdef"));
+        assert!(digest.is(&Digest::of("0123456789abcdef")));
         for bit in 0..256 {
             let mut near = *digest.as_bytes();
             near[bit / 8] ^= 1 << (bit % 8);
-            assert!(!Digest::from_bytes(near).matches("0123456789abcdef"), "{bit}");
+            assert!(!Digest::from_bytes(near).is(&digest), "{bit}");
         }
         for other in ["0123456789abcde", "0123456789abcdef0", "0123456789ABCDEF", ""] {
-            assert!(!digest.matches(other), "{other}");
+            assert!(!digest.is(&Digest::of(other)), "{other}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::contract::{Endpoint, Input, Inputs};
 use crate::identity::{Account, Digest, Secret, SessionId, canonical_login};
 use crate::issuer::{Call, Issuer, Outcome, RefreshToken};
-use crate::limiter::{Spending, Spent, Subject};
+use crate::limiter::{Counting, Spending, Spent, Subject};
 use crate::observe::AuditAction;
 use crate::password::Verdict;
 use crate::random;
@@ -29,7 +29,7 @@ impl Issuer {
         // By the account where there is one, so that its name and its email are not two counters; and before the hash: a
         // hundred tries at once are a hundred tries.
         let counted = record.as_ref().map_or_else(|| canonical_login(name), |record| record.account.id.to_string());
-        let attempts = self.spend_attempts(&counted, call)?;
+        let attempts = self.spend_attempts(&counted, call).await?;
         let account = self.check_password(record, password, call).await?;
         let outcome = self.open_session(account.clone(), call).await?;
         self.check_still_valid(name, &account).await?;
@@ -38,7 +38,7 @@ impl Issuer {
         Ok(outcome)
     }
 
-    fn spend_attempts(&self, account: &str, call: &Call) -> Result<Vec<Spent>, Rejection> {
+    async fn spend_attempts(&self, account: &str, call: &Call) -> Result<Vec<Spent>, Rejection> {
         let subject = Subject {
             realm: &self.api.facts.realm,
             route: &call.route,
@@ -48,12 +48,14 @@ impl Issuer {
             key: None,
             tenant: None,
         };
-        let mut spent = Vec::new();
+        let (mut attempts, mut waited) = (Vec::new(), call.waited);
         for quota in &call.attempts {
-            let counted = quota.spend(&self.limiter, &subject, call.now.tick, Spending::Spend);
-            spent.extend(counted.map_err(|over| over.denial())?);
+            let counting = quota.spend(&self.limiter, &subject, call.now.tick, Spending::Spend, &mut waited).await;
+            if let Counting::Done(spent) = counting.map_err(|refusal| refusal.rejection())? {
+                attempts.push(spent);
+            }
         }
-        Ok(spent)
+        Ok(attempts)
     }
 
     async fn check_password(
@@ -147,10 +149,10 @@ mod tests {
     use crate::clock::{self, Timestamp};
     use crate::config::report::Report;
     use crate::config::value::Quota;
-    use crate::config::{Algorithm, Count, KeyPart, Mode, parse};
+    use crate::config::{Algorithm, Count, KeyPart, Mode, OnOutage, StoreUrl, parse};
     use crate::contract::{Limit, Operation, Surroundings, compile};
     use crate::identity::{AccountId, Status};
-    use crate::limiter::{Counted, Limiter, Memory};
+    use crate::limiter::{Counted, Limiter, Memory, Waited};
     use crate::password::Passwords;
     use crate::store::{Store, StoreOptions};
     use crate::token::{KeyFormat, SigningKey};
@@ -161,17 +163,14 @@ mod tests {
         let loaded = parse(config, Path::new("gateway.toml"), &environment, &mut report).unwrap();
         let around = Surroundings { folder, environment: &environment };
         let api = Arc::new(compile(&loaded.config.apis[0], &around, &mut report).unwrap());
-        let options = StoreOptions {
-            url: "sqlite:gateward.db".to_owned(),
-            folder: folder.to_owned(),
-            encryption_key_file: "gateward.key".into(),
-        };
+        let options =
+            StoreOptions { url: StoreUrl::Sqlite(folder.join("gateward.db")), encryption_key_file: folder.join("gateward.key") };
         let algorithm = api.tokens.algorithm;
         Issuer {
             store: Store::open(options, Handle::current()).await.unwrap(),
             passwords: Arc::new(Passwords::start(1, 4)),
             signing: Arc::new(SigningKey::load(algorithm, &SigningKey::generate(algorithm)).unwrap()),
-            keys: KeyFormat { prefix: "gw_live_".to_owned(), also: Vec::new() },
+            keys: KeyFormat { prefix: "gw_live_".to_owned(), also: Vec::new(), family: "gw_".to_owned(), foreign: Vec::new() },
             limiter: Arc::new(Limiter::Memory(Memory::new(1000))),
             api,
         }
@@ -204,6 +203,7 @@ mod tests {
             burst: 1,
             algorithm: Algorithm::FixedWindow,
             count: Count::Failures,
+            on_outage: OnOutage::Local,
             mode: Mode::Enforce,
         };
         Arc::new(Counted::new("native", Arc::new(limit)))
@@ -225,6 +225,7 @@ mod tests {
             request_id: "r".to_owned(),
             route: "login".into(),
             attempts: vec![limit.clone()],
+            waited: Waited::default(),
         };
         let answered = issuer.answer(endpoint, call).await;
         answered.map_or_else(|rejection| rejection.code().to_owned(), |response| response.status().as_u16().to_string())

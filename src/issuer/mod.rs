@@ -20,7 +20,7 @@ use crate::body::Body;
 use crate::clock::Now;
 use crate::contract::{Api, Endpoint, Facts, Inputs, KeyFacts, Operation, PageFacts, TokenFacts};
 use crate::identity::{Account, Principal, Secret, SessionId};
-use crate::limiter::{Counted, Limiter};
+use crate::limiter::{Counted, Limiter, Waited};
 use crate::observe::{AuditAction, AuditEvent};
 use crate::password::Passwords;
 use crate::rejection::{Denial, Failure, Rejection};
@@ -42,6 +42,8 @@ pub struct Call {
     pub route: Arc<str>,
     /// The route's limits that count by account: a login spends them on the account that is asked for.
     pub attempts: Vec<Arc<Counted>>,
+    /// For the shared counters, so far.
+    pub waited: Waited,
 }
 
 /// One API's endpoints.
@@ -161,7 +163,9 @@ impl Issuer {
             WriteError::Unavailable(failure) => failure.into(),
             WriteError::Unknown { what } => Denial::RecordUnknown { what }.into(),
             // Ids and secrets are random: two of one value mean that something is broken, not that the caller erred.
-            WriteError::Conflict { what } => Failure::Internal { detail: format!("a second {what}") }.into(),
+            WriteError::Conflict { what } | WriteError::Conflicts { what, .. } => {
+                Failure::Internal { detail: format!("a second {what}") }.into()
+            }
         })
     }
 }

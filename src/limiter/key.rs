@@ -1,40 +1,48 @@
 //! The name of a counter, made of what the client sent, at a fixed length.
 
-use std::sync::LazyLock;
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use aws_lc_rs::hmac;
+use crate::limiter::Rule;
 
-use crate::random;
-
-/// 128 bits of HMAC-SHA-256 over the bucket and the parts, under a key that lives as long as the process: nobody outside
-/// can make two callers meet in one cell, whatever bytes they send.
+/// 128 bits of SHA-256 over the rule's bucket, algorithm and window, and over the parts: the same on every node. To make two
+/// callers meet in one cell takes 2^64 hashes, to meet a caller that is given takes 2^128.
+///
+/// A counter belongs to its bucket, the algorithm and the window. Two rules of one bucket that differ in one of these would
+/// read each other's numbers wrongly, and a caller could reset the slow rule through the fast one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CellKey(u128);
 
 impl CellKey {
-    /// The cell of these parts in this bucket. Every part goes in behind its length, so `ab`, `c` is not `a`, `bc`.
-    pub fn new(bucket: &str, parts: &[&[u8]]) -> Self {
-        Self::hash(&[b"cell", bucket.as_bytes()], parts)
+    /// The cell of these parts. Every part goes in behind its length, so `ab`, `c` is not `a`, `bc`.
+    pub fn new(rule: &Rule, parts: &[&[u8]]) -> Self {
+        Self::hash("gateward cell 1", rule, parts)
     }
 
     /// The cell that callers share when no further one may be made. No parts lead here.
-    pub(super) fn shared(bucket: &str) -> Self {
-        Self::hash(&[b"shared", bucket.as_bytes()], &[])
+    pub(super) fn shared(rule: &Rule) -> Self {
+        Self::hash("gateward shared cell 1", rule, &[])
     }
 
     pub(super) fn bits(self) -> u128 {
         self.0
     }
 
-    fn hash(domain: &[&[u8]], parts: &[&[u8]]) -> Self {
-        static KEY: LazyLock<hmac::Key> = LazyLock::new(|| hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()));
-        let mut context = hmac::Context::with_key(&KEY);
+    /// What the counter is called in a shared store: 25 characters, whatever the client sent.
+    pub(super) fn name(self) -> String {
+        format!("gw:{}", URL_SAFE_NO_PAD.encode(self.0.to_be_bytes()))
+    }
+
+    fn hash(domain: &str, rule: &Rule, parts: &[&[u8]]) -> Self {
+        let window = rule.quota.window.as_micros().to_be_bytes();
+        let domain = [domain.as_bytes(), rule.bucket.as_bytes(), rule.algorithm.as_str().as_bytes(), &window];
+        let mut context = digest::Context::new(&digest::SHA256);
         for part in domain.iter().chain(parts) {
             context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             context.update(part);
         }
-        let tag = context.sign();
-        let bits = tag.as_ref().first_chunk::<16>().copied().unwrap_or_default();
+        let bits = context.finish().as_ref().first_chunk::<16>().copied().unwrap_or_default();
         Self(u128::from_be_bytes(bits))
     }
 }
@@ -42,27 +50,55 @@ impl CellKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Algorithm;
+    use crate::config::value::Quota;
+    use std::time::Duration;
+
+    fn rule(bucket: &str, algorithm: Algorithm, seconds: u64) -> Rule {
+        let quota = Quota { count: 1, window: Duration::from_secs(seconds) };
+        Rule { bucket: bucket.into(), quota, burst: 1, algorithm }
+    }
 
     #[test]
-    fn equal_parts_name_one_cell() {
-        assert_eq!(CellKey::new("login", &[b"10.0.0.1", b"bob"]), CellKey::new("login", &[b"10.0.0.1", b"bob"]));
+    fn equal_parts_name_one_cell_whatever_the_number_is() {
+        let login = rule("login", Algorithm::Gcra, 60);
+        let more = Rule { quota: Quota { count: 7, ..login.quota }, burst: 9, ..login.clone() };
+        assert_eq!(CellKey::new(&login, &[b"10.0.0.1", b"bob"]), CellKey::new(&more, &[b"10.0.0.1", b"bob"]));
     }
 
     #[test]
     fn no_shift_of_bytes_between_parts_names_the_same_cell() {
+        let b = rule("b", Algorithm::Gcra, 60);
         let keys = [
-            CellKey::new("b", &[b"ab", b"c"]),
-            CellKey::new("b", &[b"a", b"bc"]),
-            CellKey::new("b", &[b"abc"]),
-            CellKey::new("b", &[b"abc", b""]),
-            CellKey::new("b", &[b"", b"abc"]),
-            CellKey::new("ba", &[b"b", b"c"]),
-            CellKey::new("b", &[b"ab\0c"]),
-            CellKey::new("b", &[]),
-            CellKey::shared("b"),
+            CellKey::new(&b, &[b"ab", b"c"]),
+            CellKey::new(&b, &[b"a", b"bc"]),
+            CellKey::new(&b, &[b"abc"]),
+            CellKey::new(&b, &[b"abc", b""]),
+            CellKey::new(&b, &[b"", b"abc"]),
+            CellKey::new(&rule("ba", Algorithm::Gcra, 60), &[b"b", b"c"]),
+            CellKey::new(&b, &[b"ab\0c"]),
+            CellKey::new(&b, &[]),
+            CellKey::shared(&b),
+            CellKey::new(&rule("b", Algorithm::Gcra, 61), &[]),
+            CellKey::new(&rule("b", Algorithm::FixedWindow, 60), &[]),
         ];
         for (index, key) in keys.iter().enumerate() {
             assert!(keys.iter().skip(index + 1).all(|other| other != key), "{index}");
         }
+    }
+
+    /// M11: whatever a client sends, the name in the shared store is of one length and one alphabet: no `{}`, which choose
+    /// the node of a cluster, no line end, no colon of its own. The value is what every node and every release computes.
+    #[test]
+    fn names_have_one_form() {
+        let rule = rule("api/per-key", Algorithm::Gcra, 60);
+        let long = vec![b'x'; 10_240];
+        let hostile: [&[u8]; 6] = [b"a\r\nFLUSHALL\r\n", b"gw:a:b", b"{tag}", &long, b"", b"\xff\0"];
+        for part in hostile {
+            let name = CellKey::new(&rule, &[part]).name();
+            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+            assert!(name.len() == 25 && name.strip_prefix("gw:").unwrap().bytes().all(plain), "{name}");
+        }
+        assert_eq!(CellKey::new(&rule, &[b"bob"]).name(), "gw:dyc2Q8dQJASm_aR1ktE89g");
     }
 }

@@ -5,14 +5,16 @@
 //! attacker who can make up keys a way to wipe a counter. When none is dead, callers without a cell share one cell for
 //! each bucket: memory stays flat and nobody is unlimited. The price is that during such a flood newcomers are limited
 //! together.
+//!
+//! A node that shares its counters keeps here what it has seen of them, and counts here alone while they are away.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Tick;
-use crate::config::Algorithm;
 use crate::limiter::algorithms::{self, Cell};
-use crate::limiter::{CellKey, Decision, Rule};
+use crate::limiter::{CellKey, Decision, Receipt, Rule, Source, Spending, Taken};
+use crate::random;
 
 /// Counters of this process.
 pub struct Memory {
@@ -20,6 +22,8 @@ pub struct Memory {
     others: Box<[Mutex<Shard>]>,
     /// Cells in each shard.
     capacity: usize,
+    /// Odd and secret: nobody outside can tell which keys share a shard, and so fill the one of a victim.
+    spread: u128,
 }
 
 #[derive(Default)]
@@ -33,6 +37,22 @@ struct Entry {
     cell: Cell,
     /// From this tick on the cell is worth no more than a new one.
     dead_at: u64,
+    origin: Origin,
+}
+
+/// Which shared counter a cell was copied from; [`Origin::ALONE`] once it was spent from here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin(pub u64);
+
+impl Origin {
+    pub const ALONE: Self = Self(0);
+}
+
+/// What is remembered of a shared counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memento {
+    pub cell: Cell,
+    pub origin: Origin,
 }
 
 impl Memory {
@@ -43,24 +63,65 @@ impl Memory {
     pub fn new(capacity: usize) -> Self {
         let shards = (capacity / SMALLEST_SHARD).clamp(1, SHARDS);
         let others = std::iter::repeat_with(Mutex::default).take(shards - 1).collect();
-        Self { first: Mutex::default(), others, capacity: (capacity / shards).max(1) }
+        let spread = u128::from_be_bytes(random::bytes()) | 1;
+        Self { first: Mutex::default(), others, capacity: (capacity / shards).max(1), spread }
     }
 
-    pub fn spend(&self, rule: &Rule, key: CellKey, now: Tick) -> Decision {
+    /// Spends one, or says what that would come to.
+    pub fn take(&self, rule: &Rule, key: CellKey, now: Tick, spending: Spending) -> Taken {
+        let decision = match spending {
+            Spending::Spend => self.spend(rule, key, now, 1),
+            Spending::Peek => self.peek(rule, key, now, 1),
+        };
+        Taken { decision, receipt: Receipt { at: now, source: Source::Memory } }
+    }
+
+    /// Spends one; `nodes` as for [`algorithms::spend`].
+    pub fn spend(&self, rule: &Rule, key: CellKey, now: Tick, nodes: u32) -> Decision {
         let (mut shard, slot) = self.place(rule, key, now);
-        shard.spend(rule, slot, now)
+        shard.spend(rule, slot, now, nodes)
     }
 
-    pub fn peek(&self, rule: &Rule, key: CellKey, now: Tick) -> Decision {
+    pub fn peek(&self, rule: &Rule, key: CellKey, now: Tick, nodes: u32) -> Decision {
         let (shard, slot) = self.place(rule, key, now);
-        shard.peek(rule, slot, now)
+        shard.peek(rule, slot, now, nodes)
     }
 
-    /// What went to a shared cell is not given back: whose it was is not known, and less is safe.
-    pub fn refund(&self, rule: &Rule, key: CellKey, spent_at: Tick) {
-        let slot = slot(rule, key);
+    /// What went to a cell that a bucket shares is not given back: whose it was is not known, and less is safe.
+    pub fn refund(&self, rule: &Rule, key: CellKey, spent_at: Tick, nodes: u32) {
+        let slot = key.bits();
         if let Some(entry) = self.shard(slot).cells.get_mut(&slot) {
-            entry.cell = algorithms::refund(entry.cell, spent_at, rule);
+            entry.cell = algorithms::refund(entry.cell, spent_at, rule, nodes);
+        }
+    }
+
+    /// What is known of a shared counter.
+    pub fn recall(&self, key: CellKey) -> Memento {
+        let slot = key.bits();
+        let shard = self.shard(slot);
+        shard.cells.get(&slot).map(|entry| Memento { cell: entry.cell, origin: entry.origin }).unwrap_or_default()
+    }
+
+    /// Remembers how a shared counter stands now. `told` is what was recalled before it was asked: what was spent here alone
+    /// since then is not in its answer and stays, to be told next time. Where there is no room, nothing is remembered.
+    pub fn learn(&self, key: CellKey, told: Memento, found: Memento, now: Tick, dead_at: Tick) {
+        let slot = key.bits();
+        let mut shard = self.shard(slot);
+        let stays = match shard.cells.get(&slot) {
+            Some(entry) => entry.origin == Origin::ALONE && entry.cell != told.cell,
+            None => !shard.has_room(self.capacity, now),
+        };
+        if stays {
+            return;
+        }
+        shard.cells.insert(slot, Entry { cell: found.cell, dead_at: dead_at.0, origin: found.origin });
+        shard.sweep_at = shard.sweep_at.min(dead_at.0);
+    }
+
+    /// Drops every cell: they live by a clock that was wrong.
+    pub fn forget(&self) {
+        for shard in std::iter::once(&self.first).chain(&self.others) {
+            *lock(shard) = Shard::default();
         }
     }
 
@@ -71,40 +132,41 @@ impl Memory {
 
     /// Where a spending goes: to the caller's own cell, or, where none may be made, to the one that its bucket shares.
     fn place(&self, rule: &Rule, key: CellKey, now: Tick) -> (MutexGuard<'_, Shard>, u128) {
-        let own = slot(rule, key);
+        let own = key.bits();
         let mut shard = self.shard(own);
         if shard.cells.contains_key(&own) || shard.has_room(self.capacity, now) {
             return (shard, own);
         }
         // Two locks at once could wait for each other.
         drop(shard);
-        let common = slot(rule, CellKey::shared(&rule.bucket));
+        let common = CellKey::shared(rule).bits();
         (self.shard(common), common)
     }
 
     fn shard(&self, slot: u128) -> MutexGuard<'_, Shard> {
         let count = self.others.len() + 1;
-        let index = usize::try_from(slot % u128::try_from(count).unwrap_or(1)).unwrap_or(0);
+        // The upper bits of the product depend on all bits of the slot.
+        let index = usize::try_from(slot.wrapping_mul(self.spread) >> 96).unwrap_or(0) % count;
         lock(self.others.get(index).unwrap_or(&self.first))
     }
 }
 
 impl Shard {
-    fn spend(&mut self, rule: &Rule, slot: u128, now: Tick) -> Decision {
-        let entry = self.cells.entry(slot).or_insert(Entry { cell: Cell::default(), dead_at: now.0 });
-        let (decision, cell) = algorithms::spend(entry.cell, now, rule);
+    fn spend(&mut self, rule: &Rule, slot: u128, now: Tick, nodes: u32) -> Decision {
+        let entry = self.cells.entry(slot).or_insert(Entry::new(now));
+        let (decision, cell) = algorithms::spend(entry.cell, now, rule, nodes);
         // Rounded up to the next microsecond. A time in the past (a late reading of the clock) never shortens a life.
         let dead_at = now.plus(decision.reset_after).0.saturating_add(1);
-        *entry = Entry { cell, dead_at: entry.dead_at.max(dead_at) };
+        *entry = Entry { cell, dead_at: entry.dead_at.max(dead_at), origin: Origin::ALONE };
         // Under the lock.
         panic_point!("limiter");
         self.sweep_at = self.sweep_at.min(entry.dead_at);
         decision
     }
 
-    fn peek(&self, rule: &Rule, slot: u128, now: Tick) -> Decision {
+    fn peek(&self, rule: &Rule, slot: u128, now: Tick, nodes: u32) -> Decision {
         let cell = self.cells.get(&slot).map(|entry| entry.cell).unwrap_or_default();
-        algorithms::spend(cell, now, rule).0
+        algorithms::spend(cell, now, rule, nodes).0
     }
 
     /// Whether one more cell fits, after dropping the dead ones where that can help.
@@ -117,16 +179,10 @@ impl Shard {
     }
 }
 
-/// A cell belongs to its key, the algorithm and the window. Two rules of one bucket that differ in one of these would
-/// read each other's numbers wrongly, and a caller could reset the slow rule through the fast one. The key's bits are
-/// those of a keyed hash, so mixing a number in keeps different keys apart.
-fn slot(rule: &Rule, key: CellKey) -> u128 {
-    let algorithm: u128 = match rule.algorithm {
-        Algorithm::Gcra => 1,
-        Algorithm::SlidingWindow => 2,
-        Algorithm::FixedWindow => 3,
-    };
-    key.bits() ^ (algorithm << 120) ^ rule.quota.window.as_micros()
+impl Entry {
+    fn new(now: Tick) -> Self {
+        Self { cell: Cell::default(), dead_at: now.0, origin: Origin::ALONE }
+    }
 }
 
 /// A poisoned lock is taken all the same: no code under the lock leaves a cell half written.
@@ -141,8 +197,8 @@ const SMALLEST_SHARD: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Algorithm;
     use crate::config::value::Quota;
-    use crate::limiter::Limiter;
     use std::time::Duration;
 
     const SECOND: u64 = 1_000_000;
@@ -153,26 +209,26 @@ mod tests {
     }
 
     fn key(rule: &Rule, name: &str) -> CellKey {
-        CellKey::new(&rule.bucket, &[name.as_bytes()])
+        CellKey::new(rule, &[name.as_bytes()])
     }
 
     #[test]
     fn callers_are_counted_apart() {
-        let limiter = Limiter::Memory(Memory::new(100));
+        let memory = Memory::new(100);
         let rule = rule("r", Algorithm::FixedWindow, 1, 1);
-        let seen: Vec<bool> = ["a", "b", "a", "b"].map(|name| limiter.spend(&rule, key(&rule, name), Tick(0)).allowed).into();
+        let seen: Vec<bool> = ["a", "b", "a", "b"].map(|name| memory.spend(&rule, key(&rule, name), Tick(0), 1).allowed).into();
         assert_eq!(seen, [true, true, false, false]);
     }
 
     #[test]
     fn peek_says_what_spend_says_and_changes_nothing() {
         for algorithm in [Algorithm::Gcra, Algorithm::SlidingWindow, Algorithm::FixedWindow] {
-            let limiter = Limiter::Memory(Memory::new(100));
+            let memory = Memory::new(100);
             let rule = rule("r", algorithm, 3, 1);
             let a = key(&rule, "a");
             for tick in [0, 0, 0, 0, SECOND / 2, SECOND, SECOND * 2] {
-                let peeked = [limiter.peek(&rule, a, Tick(tick)), limiter.peek(&rule, a, Tick(tick))];
-                let spent = limiter.spend(&rule, a, Tick(tick));
+                let peeked = [memory.peek(&rule, a, Tick(tick), 1), memory.peek(&rule, a, Tick(tick), 1)];
+                let spent = memory.spend(&rule, a, Tick(tick), 1);
                 assert_eq!(peeked, [spent, spent], "{algorithm:?} at {tick}");
             }
         }
@@ -181,12 +237,12 @@ mod tests {
     #[test]
     fn a_refund_lets_one_more_in() {
         for algorithm in [Algorithm::Gcra, Algorithm::SlidingWindow, Algorithm::FixedWindow] {
-            let limiter = Limiter::Memory(Memory::new(100));
+            let memory = Memory::new(100);
             let rule = rule("r", algorithm, 2, 1);
             let a = key(&rule, "a");
-            let allowed = |times: usize| (0..times).filter(|_| limiter.spend(&rule, a, Tick(7)).allowed).count();
+            let allowed = |times: usize| (0..times).filter(|_| memory.spend(&rule, a, Tick(7), 1).allowed).count();
             assert_eq!(allowed(5), 2, "{algorithm:?}");
-            limiter.refund(&rule, a, Tick(7));
+            memory.refund(&rule, a, Tick(7), 1);
             assert_eq!(allowed(5), 1, "{algorithm:?}");
         }
     }
@@ -195,7 +251,7 @@ mod tests {
     fn a_refund_to_an_unknown_caller_makes_no_cell() {
         let memory = Memory::new(100);
         let rule = rule("r", Algorithm::Gcra, 2, 1);
-        memory.refund(&rule, key(&rule, "a"), Tick(0));
+        memory.refund(&rule, key(&rule, "a"), Tick(0), 1);
         assert_eq!(memory.cells(), 0);
     }
 
@@ -204,16 +260,17 @@ mod tests {
         let memory = Memory::new(100);
         let rule = rule("r", Algorithm::FixedWindow, 5, 60);
         for _ in 0..5 {
-            assert!(memory.spend(&rule, key(&rule, "victim"), Tick(0)).allowed);
+            assert!(memory.spend(&rule, key(&rule, "victim"), Tick(0), 1).allowed);
         }
         let flood = |from: u32| {
-            (from..from + 10_000).filter(|n| memory.spend(&rule, key(&rule, &n.to_string()), Tick(1)).allowed).count()
+            (from..from + 10_000).filter(|n| memory.spend(&rule, key(&rule, &n.to_string()), Tick(1), 1).allowed).count()
         };
         // 99 cells of their own, and five from the shared one.
         assert_eq!(flood(0), 99 + 5);
         assert_eq!(memory.cells(), 100 + 1);
-        assert!(!memory.spend(&rule, key(&rule, "victim"), Tick(2)).allowed);
-        let (peeked, spent) = (memory.peek(&rule, key(&rule, "new"), Tick(2)), memory.spend(&rule, key(&rule, "new"), Tick(2)));
+        assert!(!memory.spend(&rule, key(&rule, "victim"), Tick(2), 1).allowed);
+        let (peeked, spent) =
+            (memory.peek(&rule, key(&rule, "new"), Tick(2), 1), memory.spend(&rule, key(&rule, "new"), Tick(2), 1));
         assert_eq!((peeked.allowed, spent.allowed), (false, false));
     }
 
@@ -222,10 +279,10 @@ mod tests {
         let memory = Memory::new(100);
         let rule = rule("r", Algorithm::FixedWindow, 1, 60);
         for n in 0..200 {
-            memory.spend(&rule, key(&rule, &n.to_string()), Tick(0));
+            memory.spend(&rule, key(&rule, &n.to_string()), Tick(0), 1);
         }
-        assert!(!memory.spend(&rule, key(&rule, "new"), Tick(60 * SECOND - 1)).allowed);
-        assert!(memory.spend(&rule, key(&rule, "new"), Tick(60 * SECOND + 1)).allowed);
+        assert!(!memory.spend(&rule, key(&rule, "new"), Tick(60 * SECOND - 1), 1).allowed);
+        assert!(memory.spend(&rule, key(&rule, "new"), Tick(60 * SECOND + 1), 1).allowed);
         assert_eq!(memory.cells(), 1);
     }
 
@@ -233,15 +290,51 @@ mod tests {
     fn rules_of_one_bucket_share_a_counter_only_where_their_numbers_mean_the_same() {
         let memory = Memory::new(100);
         let slow = rule("r", Algorithm::FixedWindow, 2, 60);
-        let (a, wider) = (key(&slow, "a"), rule("r", Algorithm::FixedWindow, 3, 60));
+        let wider = rule("r", Algorithm::FixedWindow, 3, 60);
         let fast = rule("r", Algorithm::FixedWindow, 2, 1);
-        assert!(memory.spend(&slow, a, Tick(0)).allowed);
-        assert!(memory.spend(&wider, a, Tick(0)).allowed);
-        assert!(!memory.spend(&slow, a, Tick(0)).allowed, "the bucket is shared");
+        let allowed = |rule: &Rule, now: Tick| memory.spend(rule, key(rule, "a"), now, 1).allowed;
+        assert!(allowed(&slow, Tick(0)));
+        assert!(allowed(&wider, Tick(0)));
+        assert!(!allowed(&slow, Tick(0)), "the bucket is shared");
         for second in 1..10 {
-            assert!(memory.spend(&fast, a, Tick(second * SECOND)).allowed, "another window counts alone");
-            assert!(!memory.spend(&slow, a, Tick(second * SECOND)).allowed, "and resets nothing");
+            assert!(allowed(&fast, Tick(second * SECOND)), "another window counts alone");
+            assert!(!allowed(&slow, Tick(second * SECOND)), "and resets nothing");
         }
+    }
+
+    /// A copy of a shared counter is exchanged for a newer one, unless something was spent from it meanwhile.
+    #[test]
+    fn what_was_spent_alone_is_told_before_it_is_exchanged() {
+        let memory = Memory::new(100);
+        let rule = rule("r", Algorithm::FixedWindow, 10, 60);
+        let a = key(&rule, "a");
+        let copy = |used: u64| Memento { cell: Cell::of_parts([0, used, 0], rule.algorithm), origin: Origin(7) };
+        let left = || memory.peek(&rule, a, Tick(1), 1).remaining;
+        assert_eq!(memory.recall(a), Memento::default());
+        memory.learn(a, Memento::default(), copy(3), Tick(1), Tick(60 * SECOND));
+        assert_eq!((memory.recall(a), left()), (copy(3), 6));
+        memory.learn(a, copy(3), copy(1), Tick(1), Tick(60 * SECOND));
+        assert_eq!((memory.recall(a), left()), (copy(1), 8), "another node gave two back");
+        let told = memory.recall(a);
+        memory.spend(&rule, a, Tick(1), 4);
+        memory.learn(a, told, copy(2), Tick(1), Tick(60 * SECOND));
+        assert_eq!((memory.recall(a), left()), (Memento { origin: Origin::ALONE, ..copy(5) }, 4), "nobody has heard of the four");
+        memory.learn(a, memory.recall(a), copy(6), Tick(1), Tick(60 * SECOND));
+        assert_eq!((memory.recall(a), left()), (copy(6), 3));
+        memory.forget();
+        assert_eq!((memory.recall(a), memory.cells()), (Memento::default(), 0));
+    }
+
+    /// A flood of callers makes no room for itself by being counted elsewhere.
+    #[test]
+    fn what_is_remembered_of_shared_counters_is_capped() {
+        let memory = Memory::new(100);
+        let rule = rule("r", Algorithm::FixedWindow, 5, 60);
+        let found = Memento { cell: Cell::of_parts([0, 1, 0], rule.algorithm), origin: Origin(7) };
+        for n in 0..10_000 {
+            memory.learn(key(&rule, &n.to_string()), Memento::default(), found, Tick(1), Tick(60 * SECOND));
+        }
+        assert_eq!((memory.cells(), memory.recall(key(&rule, "0")).cell), (100, found.cell));
     }
 
     #[test]
@@ -249,7 +342,7 @@ mod tests {
         let memory = Memory::new(100_000);
         let rule = rule("r", Algorithm::Gcra, 100, 3600);
         let a = key(&rule, "a");
-        let spend = || (0..1000).filter(|_| memory.spend(&rule, a, Tick(0)).allowed).count();
+        let spend = || (0..1000).filter(|_| memory.spend(&rule, a, Tick(0), 1).allowed).count();
         let total: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(spend)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()

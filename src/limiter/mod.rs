@@ -1,10 +1,15 @@
-//! HOW MANY MORE. Counts spendings against quotas and says what is left. The arithmetic is in `algorithms`, the cells
-//! are in `memory`. Nothing here reads a clock, knows a request or decides what a refusal looks like.
+//! HOW MANY MORE. Counts spendings against quotas and says what is left. The arithmetic is in `algorithms`; the cells
+//! are in `memory`, or in the store that several nodes count in, which `shared` asks. Nothing here knows a request or
+//! decides what a refusal looks like.
 
 mod algorithms;
 mod key;
 mod memory;
+mod node_clock;
+mod shared;
 mod spending;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +20,8 @@ use crate::config::value::Quota;
 
 pub use key::CellKey;
 pub use memory::Memory;
-pub use spending::{Counted, Spending, Spent, Subject};
+pub use shared::{Shared, Waited};
+pub use spending::{Counted, Counting, Refusal, Spending, Spent, Subject};
 
 /// One limit, ready to be spent from.
 #[derive(Clone, Debug)]
@@ -44,37 +50,58 @@ pub struct Decision {
 
 /// Where counters are kept.
 pub enum Limiter {
+    /// In this process, for itself alone.
     Memory(Memory),
+    /// In one place for several nodes. What must never wait for that is still counted in `node`.
+    Shared { node: Memory, shared: Box<Shared> },
+}
+
+/// What a limit has said of a request, and what a unit that was taken can be given back with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub decision: Decision,
+    pub receipt: Receipt,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// By the clock of the source.
+    at: Tick,
+    source: Source,
+}
+
+/// What has counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Memory,
+    Shared,
+    /// This node by itself, while the shared counters are away.
+    Alone,
 }
 
 impl Limiter {
-    /// How many counters there are.
+    /// The counters that are this process's own in any case.
+    pub fn node(&self) -> &Memory {
+        match self {
+            Self::Memory(node) | Self::Shared { node, .. } => node,
+        }
+    }
+
+    /// How many counters there are in this process.
     pub fn cells(&self) -> usize {
         match self {
             Self::Memory(memory) => memory.cells(),
+            Self::Shared { node, shared } => node.cells() + shared.cells(),
         }
     }
 
-    /// Spends one. A refused spending costs nothing.
-    pub fn spend(&self, rule: &Rule, key: CellKey, now: Tick) -> Decision {
-        match self {
-            Self::Memory(memory) => memory.spend(rule, key, now),
-        }
-    }
-
-    /// What [`Limiter::spend`] would say; changes no counter.
-    pub fn peek(&self, rule: &Rule, key: CellKey, now: Tick) -> Decision {
-        match self {
-            Self::Memory(memory) => memory.peek(rule, key, now),
-        }
-    }
-
-    /// Takes one allowed spending back. `spent_at` is the tick that was given to [`Limiter::spend`], so that a spending
-    /// whose window is over gives nothing to the window that follows. GCRA keeps one number and cannot tell spendings
-    /// apart: it gives one step back unless all that was spent is forgotten already.
-    pub fn refund(&self, rule: &Rule, key: CellKey, spent_at: Tick) {
-        match self {
-            Self::Memory(memory) => memory.refund(rule, key, spent_at),
+    /// Takes one allowed spending back, without waiting. A spending whose window is over gives nothing to the window that
+    /// follows. GCRA keeps one number and cannot tell spendings apart: it gives one step back unless all that was spent is
+    /// forgotten already.
+    fn refund(&self, rule: &Rule, key: CellKey, receipt: Receipt) {
+        match (self, receipt.source) {
+            (Self::Shared { shared, .. }, Source::Shared | Source::Alone) => shared.refund(rule, key, receipt),
+            (Self::Memory(node) | Self::Shared { node, .. }, _) => node.refund(rule, key, receipt.at, 1),
         }
     }
 }

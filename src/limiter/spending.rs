@@ -1,15 +1,17 @@
 //! A limit of an API, ready to be spent: what it counts by, and the rule that counts.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
 
 use crate::clock::Tick;
+use crate::config::value::Quota;
 use crate::config::{Count, KeyPart, Mode};
 use crate::contract;
-use crate::limiter::{CellKey, Decision, Limiter, Rule};
-use crate::rejection::Denial;
+use crate::limiter::{CellKey, Decision, Limiter, Memory, Receipt, Rule, Source, Taken, Waited};
+use crate::rejection::{Denial, Failure, Rejection};
 
 /// What a request can be counted by. What is not known yet is `None`.
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +37,38 @@ pub struct Counted {
 pub struct Spent {
     pub counted: Arc<Counted>,
     key: CellKey,
-    at: Tick,
+    receipt: Receipt,
     pub decision: Decision,
+}
+
+/// What became of a limit that does not refuse.
+#[derive(Debug)]
+pub enum Counting {
+    Done(Spent),
+    /// Nothing was counted, and why.
+    Skipped(&'static str),
+}
+
+/// Why a limit does not let a request pass.
+#[derive(Debug)]
+pub enum Refusal {
+    OverLimit(OverLimit),
+    /// The shared counters are away, and this limit is closed then.
+    Away(Failure),
 }
 
 /// A limit that refuses, with what it has counted: the answer's headers tell of it.
 #[derive(Debug)]
 pub struct OverLimit(pub Spent);
+
+impl Refusal {
+    pub fn rejection(&self) -> Rejection {
+        match self {
+            Self::OverLimit(over) => over.denial().into(),
+            Self::Away(failure) => failure.clone().into(),
+        }
+    }
+}
 
 impl OverLimit {
     pub fn denial(&self) -> Denial {
@@ -78,8 +105,10 @@ impl Counted {
         &self.limit.name
     }
 
-    pub fn window_seconds(&self) -> u64 {
-        self.limit.quota.window.as_secs()
+    /// The quota and its window in seconds, rounded up: what a client may spend over that time.
+    pub fn policy(&self) -> (u32, u64) {
+        let Quota { count, window } = self.limit.quota;
+        (count, window.as_secs() + u64::from(window.subsec_nanos() > 0))
     }
 
     /// Whether the limit can only be spent once the caller is known.
@@ -97,38 +126,69 @@ impl Counted {
         self.limit.count == Count::Failures
     }
 
-    /// Takes one unit by the limit's own parts; by `else_per` where one of them is not known. `None` when neither can be
-    /// formed: nothing is counted then.
+    /// Takes one unit by the limit's own parts; by `else_per` where one of them is not known. When neither can be formed,
+    /// nothing is counted. `waited` is what this request has waited for shared counters so far.
     ///
     /// # Errors
-    /// [`OverLimit`] when the quota is used up and the limit is enforced.
-    pub fn spend(
+    /// [`Refusal`] when the quota is used up, or cannot be counted and the limit is closed then; and the limit is enforced.
+    pub async fn spend(
         self: &Arc<Self>,
         limiter: &Limiter,
         subject: &Subject<'_>,
         now: Tick,
         spending: Spending,
-    ) -> Result<Option<Spent>, OverLimit> {
-        let key = self.key(&self.limit.per, subject).or_else(|| match self.limit.else_per.as_slice() {
-            [] => None,
-            parts => self.key(parts, subject),
-        });
-        let Some(key) = key else { return Ok(None) };
-        let decision = match spending {
-            Spending::Spend => limiter.spend(&self.rule, key, now),
-            Spending::Peek => limiter.peek(&self.rule, key, now),
+        waited: &mut Waited,
+    ) -> Result<Counting, Refusal> {
+        let Some(key) = self.key_of(subject) else { return Ok(Counting::Skipped(UNKNOWN_PARTS)) };
+        let taken = match limiter {
+            Limiter::Memory(memory) => memory.take(&self.rule, key, now, spending),
+            Limiter::Shared { shared, .. } => {
+                // Boxed: a call to the counters would make the future of every request larger.
+                match Box::pin(shared.take(&self.rule, self.limit.on_outage, key, spending, waited)).await {
+                    Ok(Some(taken)) => taken,
+                    Ok(None) => return Ok(Counting::Skipped("the shared counters are away, and the limit is open then")),
+                    Err(failure) if self.limit.mode == Mode::Enforce => return Err(Refusal::Away(failure)),
+                    Err(_) => return Ok(Counting::Skipped("the shared counters are away, and the limit is in shadow mode")),
+                }
+            }
         };
-        let spent = Spent { counted: self.clone(), key, at: now, decision };
+        self.judge(key, taken).map(Counting::Done).map_err(Refusal::OverLimit)
+    }
+
+    /// The same in the memory of this process alone.
+    ///
+    /// # Errors
+    /// [`OverLimit`] when the quota is used up and the limit is enforced.
+    pub fn spend_here(
+        self: &Arc<Self>,
+        memory: &Memory,
+        subject: &Subject<'_>,
+        now: Tick,
+        spending: Spending,
+    ) -> Result<Counting, OverLimit> {
+        let Some(key) = self.key_of(subject) else { return Ok(Counting::Skipped(UNKNOWN_PARTS)) };
+        self.judge(key, memory.take(&self.rule, key, now, spending)).map(Counting::Done)
+    }
+
+    fn judge(self: &Arc<Self>, key: CellKey, taken: Taken) -> Result<Spent, OverLimit> {
+        let spent = Spent { counted: self.clone(), key, receipt: taken.receipt, decision: taken.decision };
         if spent.decision.allowed {
-            return Ok(Some(spent));
+            return Ok(spent);
         }
         match self.limit.mode {
             Mode::Enforce => Err(OverLimit(spent)),
             Mode::Shadow => {
                 tracing::info!(limit = %self.limit.name, "over the limit, let pass: the limit is in shadow mode");
-                Ok(Some(spent))
+                Ok(spent)
             }
         }
+    }
+
+    fn key_of(&self, subject: &Subject<'_>) -> Option<CellKey> {
+        self.key(&self.limit.per, subject).or_else(|| match self.limit.else_per.as_slice() {
+            [] => None,
+            parts => self.key(parts, subject),
+        })
     }
 
     fn key(&self, parts: &[KeyPart], subject: &Subject<'_>) -> Option<CellKey> {
@@ -144,7 +204,7 @@ impl Counted {
                 KeyPart::Header(name) => subject.headers.get(name).map_or(b"".as_slice(), |value| value.as_bytes()),
             });
         }
-        Some(CellKey::new(&self.rule.bucket, &values))
+        Some(CellKey::new(&self.rule, &values))
     }
 }
 
@@ -152,10 +212,23 @@ impl Spent {
     /// Gives the unit back. A request that a limit in shadow mode let pass took none.
     pub fn refund(&self, limiter: &Limiter) {
         if self.decision.allowed {
-            limiter.refund(&self.counted.rule, self.key, self.at);
+            limiter.refund(&self.counted.rule, self.key, self.receipt);
         }
     }
 }
+
+/// For `explain`.
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} of {} left", self.counted.limit.name, self.decision.remaining, self.decision.limit)?;
+        match self.receipt.source {
+            Source::Alone => f.write_str(", counted by this node alone: the shared counters are away"),
+            Source::Memory | Source::Shared => Ok(()),
+        }
+    }
+}
+
+const UNKNOWN_PARTS: &str = "the request has not all that it counts by";
 
 /// IPv6 addresses count by their /64: one customer has at least that many, and could take a fresh one for each request.
 fn counted_address(address: IpAddr) -> [u8; 8] {
@@ -174,7 +247,6 @@ fn counted_address(address: IpAddr) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::value::Quota;
 
     fn limit(per: KeyPart, count: Count, mode: Mode) -> Arc<contract::Limit> {
         Arc::new(contract::Limit {
@@ -185,6 +257,7 @@ mod tests {
             burst: 1,
             algorithm: crate::config::Algorithm::FixedWindow,
             count,
+            on_outage: crate::config::OnOutage::Local,
             mode,
         })
     }
@@ -192,7 +265,7 @@ mod tests {
     /// M4: a hundred thousand addresses of one network find one counter, and that is all that they cost.
     #[test]
     fn a_whole_ipv6_network_takes_one_cell() {
-        let limiter = Limiter::Memory(crate::limiter::Memory::new(100_000));
+        let memory = Memory::new(100_000);
         let counted = Arc::new(Counted::new("api", limit(KeyPart::ClientIp, Count::All, Mode::Enforce)));
         let headers = HeaderMap::new();
         let network: u128 = 0x2001_0db8_0001_0002 << 64;
@@ -200,9 +273,9 @@ mod tests {
             let client_ip = IpAddr::V6(std::net::Ipv6Addr::from(network | ((host * 0x1234_5678_9abd) & u128::from(u64::MAX))));
             let subject =
                 Subject { realm: "r", route: "x", client_ip, headers: &headers, account: None, key: None, tenant: None };
-            counted.spend(&limiter, &subject, Tick(0), Spending::Spend).is_ok()
+            counted.spend_here(&memory, &subject, Tick(0), Spending::Spend).is_ok()
         });
-        assert_eq!((admitted.count(), limiter.cells()), (1, 1));
+        assert_eq!((admitted.count(), memory.cells()), (1, 1));
     }
 
     /// M4: one key per /64.
@@ -226,12 +299,15 @@ mod tests {
     /// Else each success in a flood would give back what a failure took.
     #[test]
     fn what_a_shadow_limit_let_pass_is_not_given_back() {
-        let limiter = Limiter::Memory(crate::limiter::Memory::new(10));
+        let limiter = Limiter::Memory(Memory::new(10));
         let counted = Arc::new(Counted::new("api", limit(KeyPart::Route, Count::Failures, Mode::Shadow)));
         let headers = HeaderMap::new();
         let client_ip = "10.0.0.1".parse().unwrap();
         let subject = Subject { realm: "r", route: "x", client_ip, headers: &headers, account: None, key: None, tenant: None };
-        let spend = || counted.spend(&limiter, &subject, Tick(0), Spending::Spend).unwrap().unwrap();
+        let spend = || match counted.spend_here(limiter.node(), &subject, Tick(0), Spending::Spend) {
+            Ok(Counting::Done(spent)) => spent,
+            other => panic!("{other:?}"),
+        };
         let (first, second) = (spend(), spend());
         assert_eq!((first.decision.allowed, second.decision.allowed), (true, false));
         second.refund(&limiter);

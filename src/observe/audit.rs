@@ -14,7 +14,7 @@ pub struct AuditEvent {
     pub done: bool,
     /// Who acted: an account id, or the login name that was tried, or `operator` for the command line.
     pub actor: String,
-    /// What was acted on: the id of an account, a session or a key.
+    /// What was acted on: the id of an account, a session or a key, or how many keys were imported.
     pub object: String,
     pub client_ip: Option<IpAddr>,
     pub request_id: Option<String>,
@@ -28,6 +28,7 @@ pub enum AuditAction {
     Refresh,
     Logout,
     KeyCreate,
+    KeyImport,
     KeyRevoke,
     AccountCreate,
     AccountDisable,
@@ -42,6 +43,7 @@ impl AuditAction {
             Self::Refresh => "refresh",
             Self::Logout => "logout",
             Self::KeyCreate => "key_create",
+            Self::KeyImport => "key_import",
             Self::KeyRevoke => "key_revoke",
             Self::AccountCreate => "account_create",
             Self::AccountDisable => "account_disable",

@@ -44,6 +44,8 @@ struct Reading {
 enum Value {
     Gauge(Box<dyn Fn() -> f64 + Send + Sync>),
     Counter(Box<dyn Fn() -> u64 + Send + Sync>),
+    Family { label: &'static str, counters: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync> },
+    Histogram(Arc<Histogram>),
 }
 
 impl Metrics {
@@ -64,6 +66,22 @@ impl Metrics {
     /// A value that only goes up, e.g. lines that the access log dropped; `_total` is added to the name.
     pub fn counter(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
         lock(&self.readings).insert(name, Reading { help, value: Value::Counter(Box::new(read)) });
+    }
+
+    /// Values that only go up, told apart by one label. `read` gives each of its words, a closed set, with the value.
+    pub fn family(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        read: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
+    ) {
+        lock(&self.readings).insert(name, Reading { help, value: Value::Family { label, counters: Box::new(read) } });
+    }
+
+    /// Durations that their owner observes; the name ends in `_seconds`.
+    pub fn histogram(&self, name: &'static str, help: &'static str, histogram: Arc<Histogram>) {
+        lock(&self.readings).insert(name, Reading { help, value: Value::Histogram(histogram) });
     }
 
     /// OpenMetrics text 1.0.0; serve it as [`Metrics::CONTENT_TYPE`].
@@ -151,6 +169,15 @@ impl Collector for Metrics {
                 Value::Counter(read) => {
                     let mut counter = encoder.encode_descriptor(name, reading.help, None, MetricType::Counter)?;
                     counter.encode_counter::<NoLabelSet, u64, f64>(&read(), None)?;
+                }
+                Value::Family { label, counters } => {
+                    let mut family = encoder.encode_descriptor(name, reading.help, None, MetricType::Counter)?;
+                    for (word, count) in counters() {
+                        family.encode_family(&[(*label, word)])?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+                    }
+                }
+                Value::Histogram(histogram) => {
+                    histogram.encode(encoder.encode_descriptor(name, reading.help, None, MetricType::Histogram)?)?;
                 }
             }
         }
@@ -297,6 +324,22 @@ mod tests {
         assert_eq!(value(&page, "gateward_connections_open"), Some(7.0));
         assert_eq!(value(&page, "gateward_access_log_dropped_total"), Some(3.0));
         assert_eq!(value(&page, concat!("gateward_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")), Some(1.0));
+    }
+
+    #[test]
+    fn families_and_histograms_of_others_are_read_when_rendered() {
+        let metrics = Metrics::default();
+        let waits = Arc::new(Histogram::default());
+        metrics.family("gateward_counters_calls", "Calls", "outcome", || vec![("answered", 2), ("refused", 0)]);
+        metrics.histogram("gateward_counters_wait_seconds", "Waits", waits.clone());
+        [19_999, 20_000, 20_001].iter().for_each(|micros| waits.observe(*micros));
+        let page = metrics.render().unwrap();
+        assert_open_metrics(&page);
+        assert_eq!(value(&page, r#"gateward_counters_calls_total{outcome="answered"}"#), Some(2.0));
+        assert_eq!(value(&page, r#"gateward_counters_calls_total{outcome="refused"}"#), Some(0.0));
+        assert_eq!(value(&page, r#"gateward_counters_wait_seconds_bucket{le="0.02"}"#), Some(2.0));
+        assert_eq!(value(&page, r#"gateward_counters_wait_seconds_bucket{le="0.025"}"#), Some(3.0));
+        assert_eq!(value(&page, "gateward_counters_wait_seconds_sum"), Some(0.06));
     }
 
     #[test]

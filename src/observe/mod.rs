@@ -19,6 +19,8 @@ pub use audit::{AuditAction, AuditEvent};
 pub use colour::Colour;
 pub use diagnostics::Diagnostics;
 pub use health::Health;
+pub use histogram::Histogram;
 pub use metrics::{Metrics, RouteMetrics};
 pub use record::{Record, Verdict};
 pub use refusals::RecentRefusals;
+pub use shard::Sharded;

@@ -2,6 +2,7 @@
 //! operator says otherwise. Never on the path of a request; knows nothing of what it fetches.
 
 mod address;
+mod authorities;
 mod error;
 #[cfg(test)]
 pub mod scripted;
@@ -9,9 +10,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::future::{pending, poll_fn};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +28,13 @@ use hyper::client::conn::http1::Builder;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+pub use authorities::Authorities;
 pub use error::FetchError;
 use target::{Reach, Target};
 
@@ -78,7 +78,7 @@ impl Client {
     /// When `ca_file` cannot be used: says which file, and what would be right.
     pub fn new(trust: &Trust) -> Result<Self, String> {
         let roots = match &trust.ca_file {
-            Some(file) => Some(roots_of(file)?),
+            Some(file) => Some(Authorities::read(file)?.roots),
             None => system_roots(),
         };
         let reach = if trust.allow_private { Reach::Inside } else { Reach::Public };
@@ -226,21 +226,6 @@ fn redirect_host(headers: &HeaderMap) -> String {
 fn explain(error: &hyper::Error) -> String {
     use std::error::Error as _;
     error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
-}
-
-fn roots_of(file: &Path) -> Result<RootCertStore, String> {
-    let wrong = |why: String| format!("`ca_file` {}: {why}", file.display());
-    let text = fs::read(file).map_err(|error| wrong(format!("it cannot be read: {error}")))?;
-    let mut roots = RootCertStore::empty();
-    for (index, certificate) in CertificateDer::pem_slice_iter(&text).enumerate() {
-        let number = index.saturating_add(1);
-        let certificate = certificate.map_err(|error| wrong(format!("certificate {number} is no PEM: {error}")))?;
-        roots.add(certificate).map_err(|error| wrong(format!("certificate {number} is no certificate: {error}")))?;
-    }
-    if roots.is_empty() {
-        return Err(wrong("it holds no certificate; expected PEM, `-----BEGIN CERTIFICATE-----`".to_owned()));
-    }
-    Ok(roots)
 }
 
 /// A system's store may hold what cannot be read; what can be read is taken.

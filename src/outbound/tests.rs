@@ -1,5 +1,6 @@
 //! The client against real sockets.
 
+use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::time::Duration;

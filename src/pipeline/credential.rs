@@ -33,7 +33,7 @@ pub fn extract(api: &Api, route: &Route, exchange: &mut Exchange) -> Result<Opti
     };
     for carrier in &api.carriers {
         let Some(text) = read(carrier, exchange)? else { continue };
-        let kind = api.kind_of(text.expose()).ok_or(Denial::CredentialMalformed { what: "no kind has this form" })?;
+        let kind = api.kind_of(carrier, text.expose()).ok_or(Denial::CredentialMalformed { what: "no kind has this form" })?;
         exchange.notes.kind = Some(kind);
         if !*unmapped && !kinds.contains(&kind) {
             return Err(Denial::CredentialKindRefused { kind });

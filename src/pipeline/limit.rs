@@ -8,13 +8,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use crate::clock::Now;
 use crate::contract::LimitHeaders;
 use crate::identity::Principal;
-use crate::limiter::{Counted, Limiter, Spending, Spent, Subject};
+use crate::limiter::{Counted, Counting, Limiter, Refusal, Spending, Spent, Subject, Waited};
 use crate::pipeline::exchange::Exchange;
-use crate::rejection::{Denial, Stage};
+use crate::rejection::{Rejection, Stage};
 
 /// What a request has taken so far.
 #[derive(Debug, Default)]
-pub struct Ledger(Vec<Spent>);
+pub struct Ledger {
+    spent: Vec<Spent>,
+    /// For the shared counters: all limits of a request share one patience.
+    pub waited: Waited,
+}
 
 /// A route's limits and what they are spent on.
 pub struct Limits<'a> {
@@ -29,35 +33,35 @@ impl Limits<'_> {
     /// Spends the limits that need no identity.
     ///
     /// # Errors
-    /// [`Denial::OverLimit`].
-    pub fn before_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Denial> {
-        self.spend(exchange, None, ledger, |quota| !quota.needs_identity())
+    /// [`Denial::OverLimit`], [`Failure::CountersUnavailable`].
+    pub async fn before_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Rejection> {
+        self.spend(exchange, None, ledger, |quota| !quota.needs_identity()).await
     }
 
     /// Spends the limits that count by account or key.
     ///
     /// # Errors
-    /// [`Denial::OverLimit`].
-    pub fn with_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Denial> {
+    /// [`Denial::OverLimit`], [`Failure::CountersUnavailable`].
+    pub async fn with_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Rejection> {
         let principal = exchange.notes.principal.clone();
-        self.spend(exchange, principal.as_deref(), ledger, Counted::needs_identity)
+        self.spend(exchange, principal.as_deref(), ledger, Counted::needs_identity).await
     }
 
     /// Spends, for a request whose credential was missing or refused, the fallback parts of limits that need identity.
     ///
     /// # Errors
-    /// [`Denial::OverLimit`].
-    pub fn without_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Denial> {
-        self.spend(exchange, None, ledger, |quota| quota.needs_identity() && quota.has_fallback())
+    /// [`Denial::OverLimit`], [`Failure::CountersUnavailable`].
+    pub async fn without_identity(&self, exchange: &mut Exchange, ledger: &mut Ledger) -> Result<(), Rejection> {
+        self.spend(exchange, None, ledger, |quota| quota.needs_identity() && quota.has_fallback()).await
     }
 
-    fn spend(
+    async fn spend(
         &self,
         exchange: &mut Exchange,
         principal: Option<&Principal>,
         ledger: &mut Ledger,
         chosen: impl Fn(&Counted) -> bool,
-    ) -> Result<(), Denial> {
+    ) -> Result<(), Rejection> {
         for quota in self.quotas.iter().filter(|quota| chosen(quota)) {
             let subject = Subject {
                 realm: self.realm,
@@ -68,20 +72,21 @@ impl Limits<'_> {
                 key: principal.and_then(|principal| principal.key.as_ref()).map(|key| key.id.as_str()),
                 tenant: exchange.notes.tenant.as_deref(),
             };
-            let spent = match quota.spend(self.limiter, &subject, exchange.now.tick, self.spending) {
-                Ok(Some(spent)) => spent,
-                Ok(None) => continue,
-                Err(over) => {
-                    let denial = over.denial();
-                    ledger.0.push(over.0);
-                    return Err(denial);
+            let counting = quota.spend(self.limiter, &subject, exchange.now.tick, self.spending, &mut ledger.waited).await;
+            match counting {
+                Ok(Counting::Done(spent)) => {
+                    exchange.note(Stage::Limit, || spent.to_string());
+                    ledger.spent.push(spent);
                 }
-            };
-            exchange.note(Stage::Limit, || {
-                let decision = &spent.decision;
-                format!("{}: {} of {} left", quota.name(), decision.remaining, decision.limit)
-            });
-            ledger.0.push(spent);
+                Ok(Counting::Skipped(why)) => exchange.note(Stage::Limit, || format!("{}: not counted, {why}", quota.name())),
+                Err(refusal) => {
+                    let rejection = refusal.rejection();
+                    if let Refusal::OverLimit(over) = refusal {
+                        ledger.spent.push(over.0);
+                    }
+                    return Err(rejection);
+                }
+            }
         }
         Ok(())
     }
@@ -91,13 +96,15 @@ impl Ledger {
     /// Gives back what counts failures only, when the answer is none.
     pub fn settle(&self, limiter: &Limiter, status: StatusCode) {
         if !status.is_client_error() && !status.is_server_error() {
-            self.0.iter().filter(|spent| spent.counted.counts_failures_only()).for_each(|spent| spent.refund(limiter));
+            self.spent.iter().filter(|spent| spent.counted.counts_failures_only()).for_each(|spent| spent.refund(limiter));
         }
     }
 
     /// Writes the limit that refused, else the one that is nearest to its end, in the contract's style.
     pub fn write_headers(&self, style: LimitHeaders, now: Now, headers: &mut HeaderMap) {
-        let Some(spent) = self.0.iter().min_by_key(|spent| (spent.decision.allowed, spent.decision.remaining)) else { return };
+        let Some(spent) = self.spent.iter().min_by_key(|spent| (spent.decision.allowed, spent.decision.remaining)) else {
+            return;
+        };
         let decision = &spent.decision;
         let reset = decision.reset_after.as_millis().div_ceil(1000);
         match style {
@@ -116,11 +123,8 @@ impl Ledger {
             LimitHeaders::Ietf => {
                 let name = spent.counted.name();
                 set(headers, "ratelimit", &format!("\"{name}\";r={};t={reset}", decision.remaining));
-                set(
-                    headers,
-                    "ratelimit-policy",
-                    &format!("\"{name}\";q={};w={}", decision.limit, spent.counted.window_seconds()),
-                );
+                let (quota, window) = spent.counted.policy();
+                set(headers, "ratelimit-policy", &format!("\"{name}\";q={quota};w={window}"));
             }
         }
     }
@@ -129,5 +133,110 @@ impl Ledger {
 fn set(headers: &mut HeaderMap, name: &'static str, value: &dyn std::fmt::Display) {
     if let Ok(value) = HeaderValue::from_str(&value.to_string()) {
         headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::config::{self, CountersUrl, RedisUrl, ServerAddress, Servers};
+    use crate::contract::Api;
+    use crate::counter::Counters;
+    use crate::limiter::{Memory, Shared};
+    use crate::observe::Metrics;
+    use crate::pipeline::fixture::{api, exchange, route};
+    use crate::servers::Redis;
+
+    const ROUTE: &str = "[[api.route]]\nname = \"x\"\npath = \"/x\"\npublic = true\n";
+
+    fn quotas(api: &Api) -> Vec<Arc<Counted>> {
+        route(api, "x").limits.iter().map(|limit| Arc::new(Counted::new("api", limit.clone()))).collect()
+    }
+
+    async fn shared(redis: &Redis) -> Limiter {
+        let server = ServerAddress { host: redis.address.ip().to_string(), port: redis.address.port() };
+        let url = RedisUrl { servers: Servers::Single(server), username: None, password: None, database: 0, is_tls: false };
+        let timeout = std::time::Duration::from_millis(500);
+        let section = config::Counters { url: CountersUrl::Redis(url), timeout, ..config::Counters::default() };
+        let counters = Counters::start(&section, Handle::current(), &Metrics::default()).unwrap().unwrap();
+        for _ in 0..2000 {
+            if counters.is_up() {
+                break;
+            }
+            // waits for: the connection; the loop is bounded
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert!(counters.is_up());
+        let shared = Shared::new(counters, &Handle::current(), &Metrics::default());
+        Limiter::Shared { node: Memory::new(100), shared: Box::new(shared) }
+    }
+
+    /// Runs a request of an address through its route's limits; the code of a refusal, and the steps.
+    async fn ask(limiter: &Limiter, api: &Api, spending: Spending, client: &str) -> (Option<&'static str>, Vec<String>) {
+        let quotas = quotas(api);
+        let limits = Limits { limiter, quotas: &quotas, realm: "r", route: "x", spending };
+        let (mut exchange, mut ledger) = (exchange(client, &[]).explained(), Ledger::default());
+        let outcome = limits.before_identity(&mut exchange, &mut ledger).await;
+        let steps = exchange.steps().into_iter().map(|step| step.outcome).collect();
+        (outcome.err().map(|rejection| rejection.code()), steps)
+    }
+
+    /// A request that a later limit refuses has spent from the earlier ones: what is refused is a request too.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refused_request_has_spent_what_it_passed() {
+        let api = api(&format!(
+            "{ROUTE}limits = [\"all\", \"few\"]\n\
+             [[api.limit]]\nname = \"all\"\nper = [\"client_ip\"]\nquota = \"5 per 365d\"\n\
+             [[api.limit]]\nname = \"few\"\nper = [\"client_ip\"]\nquota = \"2 per 365d\"\n"
+        ));
+        let redis = Redis::start();
+        for limiter in [Limiter::Memory(Memory::new(100)), shared(&redis).await] {
+            let mut told = Vec::new();
+            for _ in 0..6 {
+                told.push(ask(&limiter, &api, Spending::Spend, "10.0.0.1").await);
+            }
+            let steps: Vec<String> = told.iter().map(|(_, steps)| steps.join("; ")).collect();
+            let both = ["all: 4 of 5 left; few: 1 of 2 left", "all: 3 of 5 left; few: 0 of 2 left"];
+            assert_eq!(steps, [&both[..], &["all: 2 of 5 left", "all: 1 of 5 left", "all: 0 of 5 left", ""]].concat());
+            assert_eq!(told[1].0, None);
+            assert!(told[2..].iter().all(|(code, _)| *code == Some("over_limit")));
+        }
+    }
+
+    /// `explain` asks the shared counters and changes nothing there; while they are away it says who has counted.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn peeking_changes_no_shared_counter() {
+        let limit = |name: &str, on_outage: &str| {
+            format!(
+                "[[api.limit]]\nname = \"{name}\"\nper = [\"client_ip\"]\nquota = \"5 per 365d\"\non_outage = \"{on_outage}\"\n"
+            )
+        };
+        let api = api(&format!(
+            "{ROUTE}limits = [\"l\", \"o\", \"c\"]\n{}{}{}",
+            limit("l", "local"),
+            limit("o", "open"),
+            limit("c", "closed")
+        ));
+        let mut redis = Redis::start();
+        let limiter = shared(&redis).await;
+        let fresh = ["l: 4 of 5 left", "o: 4 of 5 left", "c: 4 of 5 left"].map(str::to_owned).to_vec();
+        assert_eq!(ask(&limiter, &api, Spending::Peek, "10.0.0.1").await, (None, fresh.clone()));
+        assert_eq!(redis.command(&["KEYS", "gw:*"]), "", "peeking makes no counter");
+        assert_eq!(ask(&limiter, &api, Spending::Spend, "10.0.0.1").await, (None, fresh));
+        let digest = redis.command(&["DEBUG", "DIGEST"]);
+        let next = ["l: 3 of 5 left", "o: 3 of 5 left", "c: 3 of 5 left"].map(str::to_owned).to_vec();
+        for _ in 0..3 {
+            assert_eq!(ask(&limiter, &api, Spending::Peek, "10.0.0.1").await, (None, next.clone()));
+        }
+        assert_eq!(redis.command(&["DEBUG", "DIGEST"]), digest);
+        redis.kill();
+        let away = [
+            "l: 3 of 5 left, counted by this node alone: the shared counters are away",
+            "o: not counted, the shared counters are away, and the limit is open then",
+        ];
+        let (code, steps) = ask(&limiter, &api, Spending::Peek, "10.0.0.1").await;
+        assert_eq!((code, steps), (Some("counters_unavailable"), away.map(str::to_owned).to_vec()));
     }
 }

@@ -32,7 +32,7 @@ use crate::body::{Body, Incoming};
 use crate::clock::Now;
 use crate::contract::{Api, Endpoint, Operation, Route, Target};
 use crate::issuer::Call;
-use crate::limiter::{Counted, Limiter, Spending};
+use crate::limiter::{Counted, Limiter, Spending, Waited};
 use crate::observe::Verdict;
 use crate::pipeline::account::Account;
 use crate::pipeline::authorize::Permit;
@@ -96,29 +96,32 @@ struct Judged<'p> {
 
 impl Pipeline {
     /// All stages up to the decision. Changes nothing but counters, and not even those when it only peeks.
-    fn judge(&self, exchange: &mut Exchange, ledger: &mut Ledger, spending: Spending) -> Result<Judged<'_>, Rejection> {
+    async fn judge(&self, exchange: &mut Exchange, ledger: &mut Ledger, spending: Spending) -> Result<Judged<'_>, Rejection> {
         self.check_head(exchange)?;
         let found = self.routing.find(exchange)?;
         let (service, route, limits) = self.lane(&found, exchange)?;
         admit::check(route, exchange)?;
         let limits =
             Limits { limiter: &self.limiter, quotas: limits, realm: &service.api.facts.realm, route: &route.name, spending };
-        limits.before_identity(exchange, ledger)?;
-        let (credential, caller) = Self::identify(service, route, exchange, spending).or_else(|rejection| {
-            limits.without_identity(exchange, ledger)?;
-            Err(rejection)
-        })?;
+        limits.before_identity(exchange, ledger).await?;
+        let (credential, caller) = match Self::identify(service, route, exchange, spending) {
+            Ok(known) => known,
+            Err(rejection) => {
+                limits.without_identity(exchange, ledger).await?;
+                return Err(rejection);
+            }
+        };
         let permit = authorize::decide(&service.api, route, &found.captures, caller.clone(), exchange)?;
         let (permit, other) =
             rewrite::apply(&self.routing, &service.api, (found.api, found.route), route, &caller, permit, exchange)?;
         let other = other.and_then(|other| Some((service.api.routes.get(other)?, service.lanes.get(other)?)));
         if !spends_by_itself(route) {
-            limits.with_identity(exchange, ledger)?;
+            limits.with_identity(exchange, ledger).await?;
         }
         if let Some((other, lane)) = other {
             let limits = Limits { quotas: &lane.limits, route: &other.name, ..limits };
-            limits.before_identity(exchange, ledger)?;
-            limits.with_identity(exchange, ledger)?;
+            limits.before_identity(exchange, ledger).await?;
+            limits.with_identity(exchange, ledger).await?;
         }
         let bounds = [route.max_body, other.and_then(|(other, _)| other.max_body)];
         let max_body = bounds.into_iter().flatten().min();
@@ -150,10 +153,10 @@ impl Pipeline {
     ///
     /// # Errors
     /// What is wrong with the question, in words.
-    pub fn explain(&self, question: &Question, now: Now) -> Result<Explanation, String> {
+    pub async fn explain(&self, question: &Question, now: Now) -> Result<Explanation, String> {
         let known = self.doors.iter().map(|door| &door.name);
         let mut exchange = question.pose(known, now)?.explained();
-        let judged = match self.judge(&mut exchange, &mut Ledger::default(), Spending::Peek) {
+        let judged = match self.judge(&mut exchange, &mut Ledger::default(), Spending::Peek).await {
             Ok(judged) => judged,
             Err(rejection) => {
                 let (status, body) = respond::text(&rejection, self.api_for_errors(&exchange), &self.fallback, &exchange);
@@ -257,7 +260,7 @@ impl Worker {
         ledger: &mut Ledger,
     ) -> Result<(Response<Body>, Verdict), Rejection> {
         let exchange = &mut account.exchange;
-        let judged = self.pipeline.judge(exchange, ledger, Spending::Spend)?;
+        let judged = self.pipeline.judge(exchange, ledger, Spending::Spend).await?;
         if let Some(key) = judged.permit.principal().and_then(|principal| principal.key.as_ref()) {
             judged.service.authenticator.store.touch_key(&key.id, exchange.now.wall);
         }
@@ -266,7 +269,7 @@ impl Worker {
         account.received = (!body.is_end_stream()).then(|| body.meter());
         match &judged.route.target {
             // Boxed, because a request that is forwarded should not carry the room for answering one here.
-            Target::Local(endpoint) => Box::pin(Self::answer(&judged, endpoint, account, body)).await,
+            Target::Local(endpoint) => Box::pin(Self::answer(&judged, endpoint, account, body, ledger.waited)).await,
             Target::Upstream => {
                 let sending = self.forward(&judged, account, body)?;
                 let before = crate::clock::tick();
@@ -282,9 +285,10 @@ impl Worker {
         endpoint: &Endpoint,
         account: &mut Account,
         body: Body,
+        waited: Waited,
     ) -> Result<(Response<Body>, Verdict), Rejection> {
         let body = body.collect(endpoint.max_body).await?;
-        let call = call(judged, &mut account.exchange, body);
+        let call = call(judged, &mut account.exchange, body, waited);
         let mut response = judged.service.issuer.answer(endpoint, call).await?;
         respond::mark_as_ours(&judged.service.api, response.headers_mut());
         Ok((response, Verdict::Answered))
@@ -310,7 +314,7 @@ impl Worker {
 }
 
 /// What a local endpoint is called with.
-fn call(judged: &Judged<'_>, exchange: &mut Exchange, body: bytes::Bytes) -> Call {
+fn call(judged: &Judged<'_>, exchange: &mut Exchange, body: bytes::Bytes, waited: Waited) -> Call {
     let attempts = if spends_by_itself(judged.route) { judged.limits } else { &[] };
     Call {
         principal: judged.permit.principal().cloned(),
@@ -323,6 +327,7 @@ fn call(judged: &Judged<'_>, exchange: &mut Exchange, body: bytes::Bytes) -> Cal
         request_id: exchange.request_id.clone(),
         route: judged.route.name.clone(),
         attempts: attempts.iter().filter(|counted| counted.needs_identity()).cloned().collect(),
+        waited,
     }
 }
 

@@ -61,13 +61,16 @@ pub fn mark_as_ours(api: &Api, headers: &mut HeaderMap) {
     }
 }
 
-/// Whole seconds, rounded up: a client that waits so long finds the limit free. A busy gateway asks for one.
+/// Whole seconds, rounded up and at least one: a client that waits so long finds the limit free. A busy gateway asks for one.
 fn retry_after(rejection: &Rejection) -> Option<u64> {
     match rejection {
-        Rejection::Denied(denial) => denial.retry_after().map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+        Rejection::Denied(denial) => {
+            denial.retry_after().map(|wait| (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
+        }
         Rejection::Failed(
             Failure::StoreUnavailable { .. }
             | Failure::HashingBusy
+            | Failure::CountersUnavailable { .. }
             | Failure::KeysUnavailable { .. }
             | Failure::KeysPending { .. },
         ) => Some(1),

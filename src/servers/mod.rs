@@ -1,14 +1,20 @@
 //! For tests: real servers as child processes, each in a folder and on a port of its own. They end with their value.
 //! Shared by the library's own tests and by those that see the gateway from outside.
 
+mod cluster;
+mod postgres;
 mod redis;
+mod sentinel;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-pub use redis::Redis;
+pub use self::redis::Redis;
+pub use cluster::Cluster;
+pub use postgres::{Postgres, Replication};
+pub use sentinel::Sentinels;
 
 /// An address that nobody has now. Below the ports that the system gives to outgoing connections: one of those could take
 /// it before the server does.
@@ -41,6 +47,13 @@ fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 fn listens(address: SocketAddr) -> Option<TcpStream> {
     TcpStream::connect(address).ok()
+}
+
+/// What `redis-cli` prints of a command.
+fn redis_cli(address: SocketAddr, words: &[&str]) -> String {
+    let output = Command::new("redis-cli").args(["-p", &address.port().to_string()]).args(words).output();
+    let output = output.unwrap_or_else(|error| panic!("redis-cli: {error}; it is in Debian's package redis-tools"));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 /// Sends a signal, by the name that `kill` knows it by.

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::servers::{free_address, listens, signal, spawn, until};
+use crate::servers::{free_address, listens, redis_cli, signal, spawn, until};
 
 pub struct Redis {
     pub address: SocketAddr,
@@ -60,10 +60,11 @@ impl Redis {
 
     /// What `redis-cli` prints of a command.
     pub fn command(&self, words: &[&str]) -> String {
-        let port = self.address.port().to_string();
-        let output = Command::new("redis-cli").args(["-p", &port]).args(words).output();
-        let output = output.unwrap_or_else(|error| panic!("redis-cli: {error}; it is in Debian's package redis-tools"));
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        redis_cli(self.address, words)
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Sends the process a signal: `STOP`, `CONT`.

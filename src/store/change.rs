@@ -44,6 +44,8 @@ pub enum Change {
         at: Timestamp,
     },
     AddKey(ApiKey),
+    /// Keys of one realm, all of them or none.
+    AddKeys(Arc<[ApiKey]>),
     /// Revoking a revoked key is done at once; the first moment stays.
     RevokeKey {
         realm: Arc<str>,
@@ -74,6 +76,9 @@ pub enum WriteError {
     /// Nothing was written, the audit event neither.
     #[error("there already is one: {what}")]
     Conflict { what: &'static str },
+    /// The same, of a change with many records: those that there are already, by their positions in it.
+    #[error("there already are {} of these: {what}", .positions.len())]
+    Conflicts { what: &'static str, positions: Vec<usize> },
     /// Nothing was written, the audit event neither.
     #[error("there is no such {what}")]
     Unknown { what: &'static str },
@@ -83,7 +88,8 @@ pub enum WriteError {
     Unavailable(Failure),
 }
 
-/// Which record a change touched, as the table `changes` tells other processes.
+/// Which record a change touched, as the table `changes` tells other processes; with an empty id, which no record has, so
+/// many that all are to be read again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Record {
     pub kind: Kind,
@@ -100,6 +106,11 @@ pub(super) enum Kind {
 }
 
 impl Change {
+    /// How many records a change of unusual size has.
+    pub(super) fn bulk(&self) -> u32 {
+        if let Self::AddKeys(keys) = self { u32::try_from(keys.len()).unwrap_or(u32::MAX) } else { 0 }
+    }
+
     /// The record that the directory must show anew. `None` where the directory shows nothing of the change: an open
     /// session, a hash, an audit event.
     pub(super) fn record(&self) -> Option<Record> {
@@ -111,11 +122,22 @@ impl Change {
             }
             Self::EndSession { realm, session, .. } => record(Kind::Session, realm, &session.0),
             Self::AddKey(key) => record(Kind::Key, &key.realm, &key.id.0),
+            Self::AddKeys(keys) => keys.first().map(|key| Record::all(Kind::Key, key.realm.clone())),
             Self::RevokeKey { realm, key, .. } => record(Kind::Key, realm, &key.0),
             // Whoever logs in is to be known at once, also to a process that has not heard of the account yet.
             Self::OpenSession(session) => record(Kind::Account, &session.realm, &session.account.0),
             Self::Rehash { .. } | Self::AuditOnly => None,
         }
+    }
+}
+
+impl Record {
+    fn all(kind: Kind, realm: Arc<str>) -> Self {
+        Self { kind, realm, id: "".into() }
+    }
+
+    pub(super) fn stands_for_all(&self) -> bool {
+        self.id.is_empty()
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::clock::Timestamp;
-use crate::identity::{Account, AccountId, ApiKey};
+use crate::identity::{Account, AccountId, ApiKey, Digest};
 
 /// How long a revoked or expired key stays, so that a refusal can say which of the two it is.
 pub(super) const DEAD_KEYS_STAY: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -42,6 +42,8 @@ pub(super) struct EndedSession {
 struct Realm {
     accounts: Shards<Arc<str>, Arc<Account>>,
     keys: Shards<Arc<str>, Arc<ApiKey>>,
+    /// The same keys once more: one that was made elsewhere says nothing of its id.
+    keys_by_digest: Shards<Digest, Arc<ApiKey>>,
     ended: Shards<Arc<str>, EndedSession>,
 }
 
@@ -58,6 +60,11 @@ impl Directory {
 
     pub fn key(&self, realm: &str, id: &str) -> Option<Arc<ApiKey>> {
         self.realms.load().get(realm)?.keys.find(id)
+    }
+
+    /// The key whose whole text has this digest. All 256 bits are compared.
+    pub fn key_by_digest(&self, realm: &str, digest: &Digest) -> Option<Arc<ApiKey>> {
+        self.realms.load().get(realm)?.keys_by_digest.find(digest)
     }
 
     /// Whether the session was ended before its time. `false` for one that expired or never was: tokens carry their own
@@ -83,7 +90,7 @@ impl Directory {
     pub(super) fn show(&self, image: Image) {
         match image {
             Image::Account { realm, id, account } => self.realm(&realm).accounts.set(&id, account.as_ref()),
-            Image::Key { realm, id, key } => self.realm(&realm).keys.set(&id, key.as_ref()),
+            Image::Key { realm, id, key } => self.realm(&realm).show_key(&id, key.as_ref()),
             Image::Session { realm, id, ended } => self.realm(&realm).ended.set(&id, ended.as_ref()),
         }
     }
@@ -111,6 +118,7 @@ impl Directory {
         self.realms.load().values().for_each(|realm| {
             realm.ended.retain(|_, ended| ended.expires_at > now);
             realm.keys.retain(|_, key| !is_long_dead(key, now));
+            realm.keys_by_digest.retain(|_, key| !is_long_dead(key, now));
         });
     }
 
@@ -128,6 +136,18 @@ impl Directory {
     }
 }
 
+impl Realm {
+    fn show_key(&self, id: &Arc<str>, key: Option<&Arc<ApiKey>>) {
+        if let Some(before) = self.keys.find(&**id).filter(|before| key.is_none_or(|key| key.digest != before.digest)) {
+            self.keys_by_digest.set(&before.digest, None);
+        }
+        self.keys.set(id, key);
+        if let Some(key) = key {
+            self.keys_by_digest.set(&key.digest, Some(key));
+        }
+    }
+}
+
 /// A realm on its way in: collected in plain maps, so that a full load clones no shard.
 #[derive(Default)]
 struct Contents {
@@ -140,6 +160,7 @@ impl Contents {
     fn into_realm(self) -> Realm {
         Realm {
             accounts: self.accounts.into_iter().collect(),
+            keys_by_digest: self.keys.iter().map(|key| (key.digest, key.clone())).collect(),
             keys: self.keys.into_iter().map(|key| (key.id.0.clone(), key)).collect(),
             ended: self.ended.into_iter().collect(),
         }
@@ -257,9 +278,32 @@ mod tests {
         let directory = Directory::default();
         directory.show(image(key("k1", "old")));
         directory.show(image(key("k1", "new")));
-        assert!(directory.key("main", "k1").unwrap().digest.matches("new"));
+        assert!(directory.key("main", "k1").unwrap().digest.is(&Digest::of("new")));
         directory.show(Image::Key { realm: "main".into(), id: "k1".into(), key: None });
         assert!(directory.key("main", "k1").is_none());
+    }
+
+    /// The id of the key that a text finds.
+    fn found(directory: &Directory, realm: &str, text: &str) -> Option<String> {
+        directory.key_by_digest(realm, &Digest::of(text)).map(|key| key.id.to_string())
+    }
+
+    /// H2: the index that imported keys are found in follows what is committed.
+    #[test]
+    fn a_key_is_found_by_the_text_that_it_has_now() {
+        let directory = Directory::default();
+        let finds = |text: &str| found(&directory, "main", text);
+        directory.show(image(key("k1", "old")));
+        assert_eq!(finds("old").as_deref(), Some("k1"));
+        directory.show(image(ApiKey { revoked_at: Some(Timestamp(7)), ..key("k1", "old") }));
+        assert_eq!(directory.key_by_digest("main", &Digest::of("old")).unwrap().revoked_at, Some(Timestamp(7)));
+        directory.show(image(key("k1", "new")));
+        assert_eq!((finds("old"), finds("new").as_deref()), (None, Some("k1")));
+        directory.show(image(key("k2", "other")));
+        directory.show(Image::Key { realm: "main".into(), id: "k1".into(), key: None });
+        assert_eq!((finds("new"), finds("other").as_deref()), (None, Some("k2")));
+        directory.replace(vec![image(key("k3", "third"))]);
+        assert_eq!((finds("other"), finds("third").as_deref()), (None, Some("k3")));
     }
 
     #[test]
@@ -268,6 +312,8 @@ mod tests {
         directory.show(image(key("k1", "secret")));
         assert!(directory.key("main", "k1").is_some());
         assert!(directory.key("other", "k1").is_none());
+        assert_eq!(found(&directory, "main", "secret").as_deref(), Some("k1"));
+        assert_eq!(found(&directory, "other", "secret"), None);
     }
 
     #[test]
@@ -276,7 +322,7 @@ mod tests {
         directory.show(image(key("k1", "one")));
         directory.replace(vec![image(key("k2", "two"))]);
         assert!(directory.key("main", "k1").is_none());
-        assert!(directory.key("main", "k2").unwrap().digest.matches("two"));
+        assert!(directory.key("main", "k2").unwrap().digest.is(&Digest::of("two")));
     }
 
     #[test]
@@ -288,7 +334,11 @@ mod tests {
         let ended = Some(EndedSession { expires_at: died_at });
         directory.show(Image::Session { realm: "main".into(), id: "s1".into(), ended });
         let shown = |directory: &Directory| {
-            let keys = ["revoked", "expired", "alive"].map(|id| directory.key("main", id).is_some());
+            let keys = [("revoked", "1"), ("expired", "2"), ("alive", "3")].map(|(id, text)| {
+                let by_id = directory.key("main", id).map(|key| key.id.to_string());
+                assert_eq!(found(directory, "main", text), by_id);
+                by_id.is_some()
+            });
             (keys, directory.session_ended("main", "s1"))
         };
         directory.prune(Timestamp(999));

@@ -1,28 +1,41 @@
-//! Keeps the directory up to date with what other processes commit: looks into the table `changes` twice a second and
-//! reads what changed again.
+//! Keeps the directory up to date with what other processes commit: looks into the table `changes` twice a second, or at
+//! once when it is told to, and reads what changed again.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock;
+use crate::store::database::{Readers, Snapshot};
 use crate::store::directory::Directory;
 use crate::store::read;
 
-/// Whose turn it is to change the directory, with the number of the last change that it shows. The writer holds it from
-/// its commit to the end of its update, the follower from its read to the end of its: so no one shows a record that is
-/// older than the one that is shown.
-pub(super) type Turn = Mutex<i64>;
+/// Whose turn it is to change the directory, with the last change that it shows. The writer holds it from its commit to
+/// the end of its update, the follower from its read to the end of its: so no one shows a record that is older than the
+/// one that is shown.
+pub(super) type Turn = Mutex<Seen>;
+
+/// A change, by its number and by its time in milliseconds. A database that was put back to an older state, or a replica
+/// that took over without the newest rows, gives the same numbers to other changes at another time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub seq: i64,
+    pub at: i64,
+}
 
 pub(super) struct Follower {
-    pub readers: SqlitePool,
+    pub readers: Readers,
     pub directory: Arc<Directory>,
     pub turn: Arc<Turn>,
     pub every: Duration,
+    /// Asks for a look now.
+    pub wake: Arc<Notify>,
+    /// How long the database may take to say what is new.
+    pub patience: Duration,
 }
 
 impl Follower {
@@ -34,10 +47,11 @@ impl Follower {
         let mut was_well = true;
         loop {
             tokio::select! {
-                () = told_to_close(&mut closing) => return,
+                () = told_to_close(&mut closing) => break,
                 _ = ticks.tick() => {}
+                () = self.wake.notified() => {}
             }
-            let outcome = timeout(PATIENCE, self.catch_up()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+            let outcome = timeout(PATIENCE, self.catch_up()).await.unwrap_or_else(|_| Err(no_answer(PATIENCE)));
             match &outcome {
                 Ok(()) if !was_well => tracing::info!("the store can be read again; its changes are followed"),
                 Err(error) if was_well => tracing::warn!(%error, "the store cannot be read; its changes are not followed"),
@@ -45,23 +59,27 @@ impl Follower {
             }
             was_well = outcome.is_ok();
         }
+        self.readers.close().await;
     }
 
     /// Shows all that is committed by now.
     async fn catch_up(&self) -> Result<(), sqlx::Error> {
         let mut seen = self.turn.lock().await;
         let now = clock::now().wall;
-        // One transaction, one snapshot: what is read of a record is at least as new as the change that told of it.
-        let mut snapshot = self.readers.begin().await?;
-        let newest = read::newest_change(&mut snapshot).await?;
+        // A server that has stopped is not waited for as long as a large store may take to load.
+        let look = timeout(self.patience, self.look()).await;
+        let (mut snapshot, newest) = look.unwrap_or_else(|_| Err(no_answer(self.patience)))?;
         while *seen != newest {
-            let changes = read::changes_after(&mut snapshot, *seen, CHANGES_AT_ONCE).await?;
+            let mut changes = read::changes_from(&mut snapshot, seen.seq, CHANGES_AT_ONCE).await?;
+            let known = changes.first().is_none_or(|(first, _)| first.seq > seen.seq || first == &*seen);
+            changes.retain(|(change, _)| change.seq > seen.seq);
             // Numbers are given without gaps. A gap was pruned before we came, a smaller number is an older database.
-            let follows = changes.first().is_some_and(|(seq, _)| seen.checked_add(1) == Some(*seq));
-            let Some((last, _)) = changes.last().filter(|_| follows) else {
-                let (images, seq) = read::everything(&mut snapshot, now).await?;
+            let follows = changes.first().is_some_and(|(first, _)| seen.seq.checked_add(1) == Some(first.seq));
+            let singly = !changes.iter().any(|(_, record)| record.stands_for_all());
+            let Some((last, _)) = changes.last().filter(|_| known && follows && singly) else {
+                let (images, newest) = read::everything(&mut snapshot, now).await?;
                 self.directory.replace(images);
-                *seen = seq;
+                *seen = newest;
                 break;
             };
             let last = *last;
@@ -72,7 +90,15 @@ impl Follower {
             *seen = last;
         }
         self.directory.set_followed_at(now);
-        snapshot.rollback().await
+        snapshot.end().await
+    }
+
+    /// One snapshot, so that what is read of a record is at least as new as the change that told of it; and the newest
+    /// change in it.
+    async fn look(&self) -> Result<(Snapshot<'_>, Seen), sqlx::Error> {
+        let mut snapshot = self.readers.snapshot().await?;
+        let newest = read::newest_change(&mut snapshot).await?;
+        Ok((snapshot, newest))
     }
 }
 
@@ -82,7 +108,12 @@ pub(super) async fn told_to_close(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-const CHANGES_AT_ONCE: i64 = 1000;
+pub(super) fn no_answer(patience: Duration) -> sqlx::Error {
+    io::Error::other(format!("no answer in {patience:?}")).into()
+}
+
+/// With the seen one among them.
+const CHANGES_AT_ONCE: i64 = 1001;
 
 /// How long one look may take before it counts as failed; a full load of a large store fits well.
 const PATIENCE: Duration = Duration::from_secs(60);

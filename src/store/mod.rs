@@ -5,11 +5,16 @@
 //! whether a session is still good or a key may be used is for others to judge.
 
 mod change;
+mod database;
 mod directory;
 mod execute;
 mod follow;
+mod listen;
+mod maintain;
+mod postgres;
 mod read;
 mod seal;
+mod sql;
 mod sqlite;
 mod touches;
 mod writer;
@@ -19,27 +24,31 @@ mod conformance;
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::{SqlitePool, Transaction};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::clock::{self, Timestamp};
+use crate::config::StoreUrl;
 use crate::identity::{Account, AccountId, ApiKey, Digest, KeyId, Secret};
 use crate::observe::AuditEvent;
 use crate::rejection::Failure;
+use crate::store::database::{Database, Readers};
 use crate::store::follow::{Follower, Turn};
+use crate::store::listen::Listener;
 use crate::store::seal::{Missing, Seal};
-use crate::store::sqlite::Sqlite;
+use crate::store::sql::Connection;
 use crate::store::touches::Touches;
 use crate::store::writer::{Job, Task, Writer};
 
 pub use change::{Change, Session, WriteError};
 pub use directory::Directory;
+pub use maintain::{Condition, backup, check, migrate};
 
 /// The store of one process. Clones share it.
 #[derive(Clone)]
@@ -50,22 +59,19 @@ pub struct Store {
 /// Where the store is, from `[store]`.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// `sqlite:PATH`.
-    pub url: String,
-    /// The folder of the config file; both paths may be relative to it.
-    pub folder: PathBuf,
+    pub url: StoreUrl,
     pub encryption_key_file: PathBuf,
 }
 
 /// Why the store cannot be opened. Says what is wrong, where, and what would be right; holds no secret.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("store.url: `{scheme}:` {why}; write \"sqlite:PATH\", relative to the folder of the config file")]
-    Url { scheme: String, why: &'static str },
-    #[error("the store {path}: {what}", path = path.display())]
-    Database { path: PathBuf, what: String },
+    #[error("the store {place}: {what}")]
+    Database { place: String, what: String },
     #[error("the encryption key file {path}: {what}", path = path.display())]
     KeyFile { path: PathBuf, what: String },
+    #[error("the backup {path}: {what}", path = path.display())]
+    Backup { path: PathBuf, what: String },
 }
 
 /// What a login is judged by.
@@ -95,20 +101,34 @@ pub struct Page {
 
 struct Inner {
     control: Handle,
-    readers: SqlitePool,
+    readers: Arc<Readers>,
     directory: Arc<Directory>,
     seal: Seal,
     jobs: mpsc::Sender<Job>,
     touches: Arc<Touches>,
+    committed: watch::Receiver<i64>,
+    wake: Arc<Notify>,
     closing: watch::Sender<bool>,
     running: Mutex<Vec<JoinHandle<()>>>,
+    patience: Duration,
 }
 
 /// How patient the store is: constants, except in tests.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
+    /// How long a statement waits for a lock.
     busy_timeout: Duration,
+    /// How long a read or a transaction may take in all, until its caller is told that the store is away.
+    patience: Duration,
     follow_every: Duration,
+}
+
+impl Pace {
+    const USUAL: Self = Self {
+        busy_timeout: Duration::from_secs(5),
+        patience: Duration::from_secs(10),
+        follow_every: Duration::from_millis(500),
+    };
 }
 
 impl Page {
@@ -118,12 +138,11 @@ impl Page {
 impl Store {
     /// Opens the store and loads the directory; makes the database and the encryption key file if they are missing.
     pub async fn open(options: StoreOptions, control: Handle) -> Result<Self, OpenError> {
-        let pace = Pace { busy_timeout: Duration::from_secs(5), follow_every: Duration::from_millis(500) };
-        Self::open_at(options, control, pace).await
+        Self::open_at(options, control, Pace::USUAL).await
     }
 
     async fn open_at(options: StoreOptions, control: Handle, pace: Pace) -> Result<Self, OpenError> {
-        let database = Sqlite::parse(&options.url, &options.folder, pace.busy_timeout)?;
+        let database = Database::new(&options.url, pace);
         let ended = database.clone();
         let inner = control.clone().spawn(Inner::start(options, database, control, pace)).await;
         let inner = inner.map_err(|_| ended.error("opening it was cut short".to_owned()))??;
@@ -138,13 +157,13 @@ impl Store {
     /// Finds an account and its password by canonical user name, or by an email that is one account's only.
     pub async fn login_record(&self, realm: &str, login: &str) -> Result<Option<LoginRecord>, Failure> {
         let (realm, login) = (realm.to_owned(), login.to_owned());
-        self.read(move |mut snapshot| async move { read::login_record(&mut snapshot, &realm, &login).await }).await
+        self.read(move |snapshot| Box::pin(async move { read::login_record(snapshot, &realm, &login).await })).await
     }
 
     /// Finds a session by the digest of its refresh token, an ended or expired one too.
     pub async fn session_by_refresh(&self, realm: &str, digest: &Digest) -> Result<Option<Session>, Failure> {
         let (realm, digest) = (realm.to_owned(), *digest);
-        self.read(move |mut snapshot| async move { read::session_by_refresh(&mut snapshot, &realm, &digest).await }).await
+        self.read(move |snapshot| Box::pin(async move { read::session_by_refresh(snapshot, &realm, &digest).await })).await
     }
 
     /// Writes a change and its audit event together. Returns when both are durable and the directory shows the change;
@@ -156,13 +175,13 @@ impl Store {
     /// One page of a realm's keys, of one owner or of all, newest first, revoked ones too; and how many there are.
     pub async fn keys(&self, realm: &str, owner: Option<&AccountId>, page: Page) -> Result<(Vec<KeyRow>, u64), Failure> {
         let (realm, owner) = (realm.to_owned(), owner.cloned());
-        self.read(move |mut snapshot| async move { read::keys(&mut snapshot, &realm, owner.as_ref(), page).await }).await
+        self.read(move |snapshot| Box::pin(async move { read::keys(snapshot, &realm, owner.as_ref(), page).await })).await
     }
 
     /// All accounts, of one realm or of all, by name.
     pub async fn accounts(&self, realm: Option<&str>) -> Result<Vec<Account>, Failure> {
         let realm = realm.map(str::to_owned);
-        self.read(move |mut snapshot| async move { read::accounts(&mut snapshot, realm.as_deref()).await }).await
+        self.read(move |snapshot| Box::pin(async move { read::accounts(snapshot, realm.as_deref()).await })).await
     }
 
     /// The signing key of an API. The first call ever makes it; when several processes make one at once, all answer the
@@ -195,8 +214,19 @@ impl Store {
 
     /// Whether the store can be read and written now.
     pub async fn health(&self) -> Result<(), Failure> {
-        self.read(move |mut snapshot| async move { read::newest_change(&mut snapshot).await }).await?;
+        self.read(move |snapshot| Box::pin(async move { read::newest_change(snapshot).await })).await?;
         self.submit(Task::Probe).await.map_err(WriteError::into_failure)
+    }
+
+    /// The number of the newest change that this process committed and that others should look for: what a channel of
+    /// news besides the database's own tells them.
+    pub fn committed(&self) -> watch::Receiver<i64> {
+        self.inner.committed.clone()
+    }
+
+    /// Looks for other processes' changes now and not at the next half second.
+    pub fn look_now(&self) {
+        self.inner.wake.notify_one();
     }
 
     /// Writes what waits and closes the database. Later writes and reads fail; the directory stays.
@@ -213,7 +243,7 @@ impl Store {
 
     async fn stored_signing_key(&self, api: &str, algorithm: &str) -> Result<Option<Vec<u8>>, Failure> {
         let (api, algorithm) = (api.to_owned(), algorithm.to_owned());
-        self.read(move |mut snapshot| async move { read::signing_key(&mut snapshot, &api, &algorithm).await }).await
+        self.read(move |snapshot| Box::pin(async move { read::signing_key(snapshot, &api, &algorithm).await })).await
     }
 
     /// Hands a task to the writer and waits for its answer. A full queue refuses: a caller who waits behind thousands
@@ -229,66 +259,94 @@ impl Store {
     }
 
     /// Runs a read on the control plane, in one snapshot.
-    async fn read<T, R>(&self, work: impl FnOnce(Transaction<'static, sqlx::Sqlite>) -> R + Send + 'static) -> Result<T, Failure>
-    where
-        T: Send + 'static,
-        R: Future<Output = Result<T, sqlx::Error>> + Send,
-    {
-        let readers = self.inner.readers.clone();
-        let reading = async move { work(readers.begin().await?).await };
-        let outcome = self.inner.control.spawn(async move { timeout(READ_TIMEOUT, reading).await }).await;
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl for<'c> FnOnce(&'c mut Connection) -> Reading<'c, T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (readers, patience) = (self.inner.readers.clone(), self.inner.patience);
+        let reading = async move {
+            let mut snapshot = readers.snapshot().await?;
+            let value = work(&mut snapshot).await?;
+            snapshot.end().await?;
+            Ok::<T, sqlx::Error>(value)
+        };
+        let outcome = self.inner.control.spawn(timeout(patience, reading)).await;
         let unavailable = |detail: String| Failure::StoreUnavailable { detail };
         outcome
             .map_err(|_| cut_short())?
-            .map_err(|_| unavailable(format!("no answer in {READ_TIMEOUT:?}")))?
+            .map_err(|_| unavailable(format!("no answer in {patience:?}")))?
             .map_err(|error| unavailable(error.to_string()))
     }
 }
 
 impl Inner {
-    async fn start(options: StoreOptions, database: Sqlite, control: Handle, pace: Pace) -> Result<Self, OpenError> {
+    async fn start(options: StoreOptions, database: Database, control: Handle, pace: Pace) -> Result<Self, OpenError> {
         let failed = |error: sqlx::Error| database.error(error.to_string());
-        database.make_file()?;
-        let mut connection = database.prepare().await?;
-        let sealed = read::any_signing_key(&mut connection).await.map_err(failed)?;
-        let missing = if sealed.is_some() { Missing::Refuse } else { Missing::Make };
-        let seal = Seal::load(&options.folder.join(&options.encryption_key_file), missing)?;
-        if let Some((api, algorithm, sealed)) = sealed {
-            seal.open(&sealed_name(&api, &algorithm), &sealed).map_err(|error| database.error(error.to_string()))?;
-        }
-
-        let readers = database.readers();
+        let (mut connection, _) = database.prepare().await?;
+        let generation = database.generation();
+        let seal = load_seal(&options, &database, &mut connection).await?;
+        let readers = Arc::new(Readers::new(database.clone(), READERS));
         let directory = Arc::new(Directory::default());
         let now = clock::now().wall;
-        let mut snapshot = readers.begin().await.map_err(failed)?;
+        let mut snapshot = readers.snapshot().await.map_err(failed)?;
         let (images, seen) = read::everything(&mut snapshot, now).await.map_err(failed)?;
-        snapshot.rollback().await.map_err(failed)?;
+        snapshot.end().await.map_err(failed)?;
         directory.replace(images);
         directory.set_followed_at(now);
 
-        let turn = Arc::new(Turn::new(seen));
-        let touches = Arc::new(Touches::default());
+        let (turn, touches, wake) = (Arc::new(Turn::new(seen)), Arc::new(Touches::default()), Arc::new(Notify::new()));
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let (closing, close) = watch::channel(false);
+        let (committing, committed) = watch::channel(0);
         let writer = Writer {
-            connection: Some(connection),
-            database,
+            connection: Some((generation, connection)),
+            database: database.clone(),
             directory: directory.clone(),
             turn: turn.clone(),
             touches: touches.clone(),
+            committed: committing,
+            patience: pace.patience,
             was_well: true,
         };
-        let follower = Follower { readers: readers.clone(), directory: directory.clone(), turn, every: pace.follow_every };
-        let running = Mutex::new(vec![control.spawn(writer.run(waiting, close.clone())), control.spawn(follower.run(close))]);
-        Ok(Self { control, readers, directory, seal, jobs, touches, closing, running })
+        let follower = Follower {
+            readers: Readers::new(database.clone(), 1),
+            directory: directory.clone(),
+            turn,
+            every: pace.follow_every,
+            wake: wake.clone(),
+            patience: pace.busy_timeout,
+        };
+        let mut running = vec![control.spawn(writer.run(waiting, close.clone())), control.spawn(follower.run(close.clone()))];
+        if let Database::Postgres(server) = database {
+            running.push(control.spawn(Listener { server, wake: wake.clone() }.run(close)));
+        }
+        let (running, patience) = (Mutex::new(running), pace.patience);
+        Ok(Self { control, readers, directory, seal, jobs, touches, committed, wake, closing, running, patience })
     }
 }
+
+/// Loads the encryption key and tries it on what it should have encrypted: of several gateways on one database, all need
+/// the same.
+async fn load_seal(options: &StoreOptions, database: &Database, connection: &mut Connection) -> Result<Seal, OpenError> {
+    let sealed = read::signing_keys(connection).await.map_err(|error| database.error(error.to_string()))?;
+    let missing = if sealed.is_empty() { Missing::Make } else { Missing::Refuse };
+    let seal = Seal::load(&options.encryption_key_file, missing)?;
+    for (api, algorithm, sealed) in sealed {
+        seal.open(&sealed_name(&api, &algorithm), &sealed).map_err(|error| database.error(error.to_string()))?;
+    }
+    Ok(seal)
+}
+
+/// What is read of one snapshot.
+type Reading<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
 
 impl WriteError {
     fn into_failure(self) -> Failure {
         match self {
             Self::Unavailable(failure) => failure,
-            Self::Conflict { .. } | Self::Unknown { .. } => Failure::Internal { detail: self.to_string() },
+            Self::Conflict { .. } | Self::Conflicts { .. } | Self::Unknown { .. } => {
+                Failure::Internal { detail: self.to_string() }
+            }
         }
     }
 }
@@ -304,4 +362,4 @@ fn cut_short() -> Failure {
 
 /// How many writes may wait.
 const QUEUE: usize = 4096;
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+const READERS: usize = 4;

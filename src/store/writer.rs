@@ -4,20 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Connection;
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use crate::clock::{self, Timestamp};
 use crate::observe::AuditEvent;
 use crate::rejection::Failure;
 use crate::store::change::{Change, Record, WriteError};
+use crate::store::database::Database;
 use crate::store::directory::Directory;
 use crate::store::execute::{self, Fault};
-use crate::store::follow::{Turn, told_to_close};
+use crate::store::follow::{Seen, Turn, no_answer, told_to_close};
+use crate::store::listen::CHANNEL;
 use crate::store::read;
-use crate::store::sqlite::Sqlite;
+use crate::store::sql::{Begin, Connection, query};
 use crate::store::touches::Touches;
 
 /// Something to write, and who waits for it.
@@ -43,12 +43,16 @@ pub(super) enum Task {
 }
 
 pub(super) struct Writer {
-    pub database: Sqlite,
-    /// `None` after trouble: the next transaction connects anew.
-    pub connection: Option<SqliteConnection>,
+    pub database: Database,
+    /// With its generation. `None` after trouble: the next transaction connects anew.
+    pub connection: Option<(u64, Connection)>,
     pub directory: Arc<Directory>,
     pub turn: Arc<Turn>,
     pub touches: Arc<Touches>,
+    /// Told the number of the newest change that this process committed.
+    pub committed: watch::Sender<i64>,
+    /// How long the database may take for a transaction of small changes.
+    pub patience: Duration,
     pub was_well: bool,
 }
 
@@ -56,7 +60,7 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Done {
     refusals: Vec<Option<WriteError>>,
-    announced: Vec<(i64, Record)>,
+    announced: Vec<(Seen, Record)>,
 }
 
 impl Writer {
@@ -77,7 +81,7 @@ impl Writer {
             }
         }
         self.write_touches().await;
-        if let Some(connection) = self.connection.take() {
+        if let Some((_, connection)) = self.connection.take() {
             // Nothing is lost if this fails: the next start reads the log.
             let _ = connection.close().await;
         }
@@ -123,47 +127,94 @@ impl Writer {
         }
     }
 
-    /// The connection comes back only from a transaction that went well: after an error its state is anyone's guess.
+    /// Gives up in time. The connection is then dropped and with it the transaction, unless the database was just about to
+    /// commit it: nobody knows, and the callers are told that it was not acknowledged.
     async fn transact(&mut self, tasks: &[Task]) -> Result<Vec<Option<WriteError>>, sqlx::Error> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.database.writer().await?,
-        };
+        let keys = tasks.iter().map(Task::bulk).sum();
+        let patience = self.patience.saturating_add(PER_KEY.saturating_mul(keys));
+        timeout(patience, self.transact_now(tasks)).await.unwrap_or_else(|_| Err(no_answer(patience)))
+    }
+
+    /// The connection comes back only from a transaction that went well: after an error its state is anyone's guess.
+    async fn transact_now(&mut self, tasks: &[Task]) -> Result<Vec<Option<WriteError>>, sqlx::Error> {
+        let (generation, mut connection) = self.begin().await?;
         let now = clock::now().wall;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let mut done = Done::default();
         for task in tasks {
-            let mut savepoint = transaction.begin().await?;
-            match run(&mut savepoint, task, now).await {
+            connection.mark().await?;
+            match run(&mut connection, task, now).await {
                 Ok(announced) => {
-                    savepoint.commit().await?;
+                    connection.keep().await?;
                     done.announced.extend(announced);
                     done.refusals.push(None);
                 }
                 Err(Fault::Refused(refusal)) => {
-                    savepoint.rollback().await?;
+                    connection.take_back().await?;
                     done.refusals.push(Some(refusal));
                 }
                 Err(Fault::Broken(error)) => return Err(error),
             }
         }
+        self.finish(&mut connection, done.announced, now).await?;
+        self.connection = Some((generation, connection));
+        Ok(done.refusals)
+    }
+
+    /// Begins on the kept connection. If that one was cut, because the server was started anew or another took its place,
+    /// nothing is lost yet: one more try with a new connection.
+    async fn begin(&mut self) -> Result<(u64, Connection), sqlx::Error> {
+        let generation = self.database.generation();
+        if let Some((made_in, mut connection)) = self.connection.take().filter(|(made_in, _)| *made_in == generation) {
+            match connection.begin(Begin::Write).await {
+                Ok(()) => return Ok((made_in, connection)),
+                Err(error) if !is_cut(&error) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        let mut connection = self.database.writer().await?;
+        let generation = self.database.generation();
+        connection.begin(Begin::Write).await?;
+        Ok((generation, connection))
+    }
+
+    /// Commits, and shows what was committed.
+    async fn finish(
+        &mut self,
+        connection: &mut Connection,
+        announced: Vec<(Seen, Record)>,
+        now: Timestamp,
+    ) -> Result<(), sqlx::Error> {
+        let (first, last) = (announced.first().map(|one| one.0), announced.last().map(|one| one.0));
+        if let (Connection::Postgres(_), Some(last)) = (&*connection, last) {
+            let notify = query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(last.seq.to_string());
+            notify.execute(connection).await?;
+        }
         // Read before the commit: nothing may fail between it and the answer.
-        let (first, last) = (done.announced.first().map(|one| one.0), done.announced.last().map(|one| one.0));
-        let mut images = Vec::with_capacity(done.announced.len());
-        for (_, record) in done.announced {
-            images.push(read::image(&mut transaction, record).await?);
+        let everything = announced.iter().any(|(_, record)| record.stands_for_all());
+        let mut images = Vec::new();
+        if everything {
+            (images, _) = read::everything(connection, now).await?;
+        } else {
+            for (_, record) in announced {
+                images.push(read::image(connection, record).await?);
+            }
         }
         let mut seen = self.turn.lock().await;
-        transaction.commit().await?;
-        images.into_iter().for_each(|image| self.directory.show(image));
-        if let (Some(first), Some(last)) = (first, last)
-            && seen.checked_add(1) == Some(first)
-        {
-            *seen = last;
+        // The follower has to look where others wrote before us, or where what it saw is not what there is.
+        let follows = first.is_some_and(|first| seen.seq.checked_add(1) == Some(first.seq))
+            && read::change_number(connection, seen.seq).await?.is_none_or(|there| there == *seen);
+        connection.commit().await?;
+        match everything {
+            true => self.directory.replace(images),
+            false => images.into_iter().for_each(|image| self.directory.show(image)),
         }
-        drop(seen);
-        self.connection = Some(connection);
-        Ok(done.refusals)
+        if let Some(last) = last {
+            if follows {
+                *seen = last;
+            }
+            self.committed.send_replace(last.seq);
+        }
+        Ok(())
     }
 
     async fn upkeep(&mut self) {
@@ -187,8 +238,25 @@ impl Writer {
     }
 }
 
+impl Task {
+    /// How many records a task of unusual size has.
+    fn bulk(&self) -> u32 {
+        match self {
+            Self::Change { change, .. } => change.bulk(),
+            Self::SigningKey { .. } | Self::TouchKeys(_) | Self::Prune | Self::Probe => 0,
+        }
+    }
+}
+
+/// Whether the connection is of no use any more, or never was: no answer of a database, Postgres' classes 08 and 57, what
+/// a server says that shuts down, or a server that takes no writes.
+fn is_cut(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().map(|error| error.code().unwrap_or_default());
+    code.is_none_or(|code| code.len() == 5 && (code.starts_with("08") || code.starts_with("57P")))
+}
+
 /// Does one task; answers what it changed.
-async fn run(connection: &mut SqliteConnection, task: &Task, now: Timestamp) -> Result<Option<(i64, Record)>, Fault> {
+async fn run(connection: &mut Connection, task: &Task, now: Timestamp) -> Result<Option<(Seen, Record)>, Fault> {
     match task {
         Task::Change { change, audit } => {
             execute::change(connection, change).await?;
@@ -196,17 +264,15 @@ async fn run(connection: &mut SqliteConnection, task: &Task, now: Timestamp) -> 
                 execute::audit(connection, event).await?;
             }
             let Some(record) = change.record() else { return Ok(None) };
-            let seq = execute::announce(connection, &record, now).await?;
-            Ok(Some((seq, record)))
+            let announced = execute::announce(connection, &record, now).await?;
+            Ok(Some((announced, record)))
         }
         Task::SigningKey { api, algorithm, sealed } => {
             execute::signing_key(connection, (api, algorithm), sealed, now).await?;
             Ok(None)
         }
         Task::TouchKeys(touches) => {
-            for (id, at) in touches {
-                execute::touch_key(connection, id, *at).await?;
-            }
+            execute::touch_keys(connection, touches).await?;
             Ok(None)
         }
         Task::Prune => execute::prune(connection, now).await.map(|()| None),
@@ -218,3 +284,5 @@ async fn run(connection: &mut SqliteConnection, task: &Task, now: Timestamp) -> 
 const GROUP: usize = 256;
 const TOUCHES_AT_ONCE: usize = 1024;
 const UPKEEP: Duration = Duration::from_secs(60);
+/// What each key of many adds to the writer's patience: a hundred times what it takes.
+const PER_KEY: Duration = Duration::from_millis(2);

@@ -23,7 +23,7 @@ pub use header::{MAX_TOKEN_BYTES, issuer_of, kid_of, signer_of};
 pub use key::SigningKey;
 pub use key_set::KeySet;
 pub use key_source::{Fetching, KeyPlace, KeySource, Miss};
-pub use opaque::KeyFormat;
+pub use opaque::{KeyFormat, KeyName};
 pub use profile::{Origin, Profile, Verifier};
 pub use verified::{Held, VerifiedCache};
 pub use verifying::VerifyingKey;

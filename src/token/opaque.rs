@@ -18,6 +18,19 @@ pub struct KeyFormat {
     pub prefix: String,
     /// What other keys of the API may begin with.
     pub also: Vec<String>,
+    /// What the keys of all environments begin with.
+    pub family: String,
+    /// What keys may begin with that were made elsewhere: these have any form.
+    pub foreign: Vec<String>,
+}
+
+/// What the text of a key is looked up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyName<'a> {
+    /// The part of its id that the text holds.
+    Id(&'a str),
+    /// The digest of the whole text, which holds nothing that names it.
+    Digest,
 }
 
 /// A new key. The secret is the whole text, shown once.
@@ -37,11 +50,28 @@ impl KeyFormat {
         Minted { id_part, secret: Secret::new(key) }
     }
 
+    /// How a key is found, before any look-up. One of this format names its id; one that was made elsewhere is known as a
+    /// whole only.
+    ///
+    /// # Errors
+    /// Those of a text that begins like a key of this format and is none: it is not looked up.
+    pub fn name<'a>(&self, text: &'a str) -> Result<KeyName<'a>, Denial> {
+        let begins = |prefixes: &[String]| prefixes.iter().any(|prefix| text.starts_with(prefix.as_str()));
+        let is_own = text.starts_with(&self.family) || text.starts_with(&self.prefix) || begins(&self.also);
+        match self.parse(text) {
+            Ok(id) => Ok(KeyName::Id(id)),
+            // Form and length are right: a typing error, also where keys made elsewhere begin the same.
+            Err(Denial::KeyChecksum) => Err(Denial::KeyChecksum),
+            Err(denial) if is_own && !begins(&self.foreign) => Err(denial),
+            Err(_) => Ok(KeyName::Digest),
+        }
+    }
+
     /// The id of a key of this format, before any look-up: the whole key is to be compared after it.
     ///
     /// # Errors
     /// [`Denial::KeyMalformed`] or, where only the checksum is wrong, [`Denial::KeyChecksum`].
-    pub fn parse<'a>(&self, text: &'a str) -> Result<&'a str, Denial> {
+    fn parse<'a>(&self, text: &'a str) -> Result<&'a str, Denial> {
         const SHAPE: Denial = Denial::KeyMalformed { what: "it does not have the length and form of a key" };
         let mut rests = std::iter::once(&self.prefix).chain(&self.also).filter_map(|prefix| text.strip_prefix(prefix.as_str()));
         let Some(first) = rests.next() else { return Err(Denial::KeyMalformed { what: "it does not begin like a key" }) };
@@ -100,7 +130,7 @@ mod tests {
     use std::collections::HashSet;
 
     fn format() -> KeyFormat {
-        KeyFormat { prefix: "gw_live_".into(), also: vec!["sk_".into()] }
+        KeyFormat { prefix: "gw_live_".into(), also: vec!["sk_".into()], family: "gw_".into(), foreign: Vec::new() }
     }
 
     fn refused(text: &str) -> &'static str {
@@ -137,12 +167,12 @@ mod tests {
 
     #[test]
     fn keys_of_the_other_prefixes_are_taken_and_their_checksum_covers_the_prefix() {
-        let other = KeyFormat { prefix: "sk_".into(), also: Vec::new() }.mint();
+        let other = KeyFormat { prefix: "sk_".into(), also: Vec::new(), ..format() }.mint();
         assert_eq!(format().parse(other.secret.expose()).unwrap(), other.id_part);
         let swapped = other.secret.expose().replacen("sk_", "gw_live_", 1);
         assert_eq!(refused(&swapped), "key_checksum");
-        let nested = KeyFormat { prefix: "sk_".into(), also: vec!["sk_live_".into()] };
-        let long = KeyFormat { prefix: "sk_live_".into(), also: Vec::new() }.mint();
+        let nested = KeyFormat { prefix: "sk_".into(), also: vec!["sk_live_".into()], ..format() };
+        let long = KeyFormat { prefix: "sk_live_".into(), also: Vec::new(), ..format() }.mint();
         assert_eq!(nested.parse(long.secret.expose()).unwrap(), long.id_part);
     }
 
@@ -170,6 +200,32 @@ mod tests {
             changed.replace_range(at..=at, &new.to_string());
             let expected = if old == b'_' { "key_malformed" } else { "key_checksum" };
             assert_eq!(refused(&changed), expected, "{at}");
+        }
+    }
+
+    /// H2: what only begins like a key of ours is not looked up either, unless others make keys that begin so.
+    #[test]
+    fn keys_made_elsewhere_are_named_by_their_digest() {
+        let minted = format().mint();
+        let mixed = KeyFormat { foreign: vec!["sk_".into()], ..format() };
+        let own = minted.secret.expose();
+        let typo = format!("{}{}", own.get(..own.len() - 1).unwrap(), if own.ends_with('7') { '8' } else { '7' });
+        let name = |format: &KeyFormat, text: &str| match format.name(text) {
+            Ok(KeyName::Id(id)) => format!("id {id}"),
+            Ok(KeyName::Digest) => "digest".to_owned(),
+            Err(denial) => denial.code().to_owned(),
+        };
+        for (text, alone, beside_others) in [
+            (own, format!("id {}", minted.id_part).as_str(), format!("id {}", minted.id_part).as_str()),
+            (&typo, "key_checksum", "key_checksum"),
+            (&typo.replacen("gw_live_", "sk_", 1), "key_checksum", "key_checksum"),
+            ("gw_live_abc", "key_malformed", "key_malformed"),
+            ("sk_0123456789", "key_malformed", "digest"),
+            ("ak_0123456789", "digest", "digest"),
+            ("gw_live", "key_malformed", "key_malformed"),
+            ("gw", "digest", "digest"),
+        ] {
+            assert_eq!((name(&format(), text).as_str(), name(&mixed, text).as_str()), (alone, beside_others), "{text}");
         }
     }
 

@@ -1,9 +1,8 @@
 //! kill -9 right after an acknowledgement, and in the middle of a first start.
 
-use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Gateway, Upstream, pause_for};
+use crate::support::{Gateway, Upstream, pause_for, soundness};
 
 const NO_LIMIT: &str =
     "[[api.limit]]\nname = \"login\"\nper = [\"client_ip\"]\nquota = \"100000 per 1m\"\nalgorithm = \"fixed_window\"\n";
@@ -22,15 +21,6 @@ impl Chance {
 
 fn config(upstream: &Upstream) -> String {
     format!("[[api]]\nupstream = \"{}\"\ncontract = \"infracast\"\n{NO_LIMIT}", upstream.url())
-}
-
-/// What SQLite says of the file, and how many keys have no line in the audit trail or a line no key.
-fn soundness(gateway: &Gateway) -> String {
-    let script = "import sqlite3\nc=sqlite3.connect('gateward.db')\nprint(c.execute('PRAGMA integrity_check').fetchone()[0])\n\
-        made=set(r[0] for r in c.execute(\"select object from audit where done=1 and action like 'key%creat%'\"))\n\
-        keys=set(r[0] for r in c.execute('select id from keys'))\nprint(len(keys^made), len(keys)>0)";
-    let output = Command::new("python3").args(["-c", script]).current_dir(gateway.folder.path()).output().unwrap();
-    String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
 }
 
 /// J4 J5: whatever was taken away stays away when the process is killed the moment it has said so.
@@ -56,7 +46,7 @@ fn what_was_taken_away_stays_away_after_kill_nine() {
         assert_eq!((used(&text("key")), used(&token), renew(&refresh)), (401, 401, 401), "round {round}");
         assert_eq!((used(&other), renew(&other_refresh)), (200, 200), "round {round}: the other session is another one");
     }
-    assert_eq!(soundness(&gateway), "ok\n0 True\n");
+    assert_eq!(soundness(gateway.folder.path()), "ok\n0 True\n");
     let (token, _) = gateway.login("root", "correct horse");
     gateway.cli_ok(&["user", "disable", "root"], "");
     gateway.kill_nine();
@@ -88,6 +78,6 @@ fn a_first_start_that_is_killed_is_made_good_by_the_next() {
         gateway.kill_nine();
         gateway.restart();
         assert_eq!(gateway.get(NODES, &[&bearer]).status, 200, "the signing key is the one of the start before");
-        assert_eq!(soundness(&gateway), "ok\n0 True\n");
+        assert_eq!(soundness(gateway.folder.path()), "ok\n0 True\n");
     }
 }

@@ -27,7 +27,7 @@ fn whatever_must_store_is_unavailable_while_the_store_is_locked() {
     let upstream = Upstream::start();
     let gateway = Gateway::infracast(&upstream.url());
     let (bearer, key) = credentials(&gateway);
-    let lock = Lock::on(&gateway, "IMMEDIATE");
+    let lock = Lock::on(gateway.folder.path(), "IMMEDIATE");
     thread::scope(|scope| {
         let refused = [
             scope.spawn(|| gateway.post("/api/v1/auth/token", &[], LOGIN)),

@@ -85,6 +85,44 @@ fn a_shadow_limit_gives_back_what_it_took_only() {
     until("three notes", || (gateway.stderr().matches("shadow mode").count() == 3).then_some(()));
 }
 
+/// M12: a limit of failures is spent before a credential is looked at: once it is used up, a good one is refused like a bad
+/// one. Who always comes with a good one never touches it.
+#[test]
+fn failures_are_counted_ahead_of_authentication() {
+    let upstream = Upstream::start();
+    let rest = "[[api.route]]\nname = \"items\"\npath = \"/items\"\naccept = [\"jwt\", \"api_key\"]\nlimits = [\"failures\"]\n\
+                [[api.limit]]\nname = \"failures\"\nper = [\"client_ip\"]\nquota = \"3 per 1h\"\n\
+                algorithm = \"fixed_window\"\ncount = \"failures\"\n";
+    let listener = "trusted_proxies = [\"127.0.0.1/32\"]";
+    let mut gateway =
+        Gateway::prepare(listener, &format!("[[api]]\nupstream = \"{}\"\ncontract = \"native\"\n{rest}", upstream.url()));
+    gateway.cli_ok(&["user", "add", "ann", "--role", "editor", "--password-stdin"], "correct horse");
+    let made = gateway.cli_ok(&["key", "create", "--owner", "ann", "--json"], "");
+    let key = serde_json::from_str::<serde_json::Value>(&made).unwrap()["key"].as_str().unwrap().to_owned();
+    gateway.restart();
+    let ask = |client: &str, credential: &str| {
+        gateway.get("/items", &[&format!("X-Forwarded-For: {client}"), &format!("Authorization: Bearer {credential}")])
+    };
+    assert_eq!([0; 10].map(|_| ask("10.0.0.1", &key).status), [200; 10]);
+    let junk = ["gw_live_bad", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", "gw_live_bad", "a.b.c"];
+    assert_eq!(junk.map(|credential| ask("10.0.0.1", credential).status), [401, 401, 401, 429, 429]);
+    let good = ask("10.0.0.1", &key);
+    assert_eq!((good.status, gateway.why(&good).as_str()), (429, "refused limit over_limit"));
+    assert_eq!(ask("10.0.0.2", &key).status, 200);
+    assert_eq!(upstream.count(), 11);
+}
+
+/// What a client is told of a GCRA limit: how many it may send at once from now on, and the quota that this is fed by.
+#[test]
+fn a_burst_is_told_with_its_quota() {
+    let upstream = Upstream::start();
+    let limit = "per = [\"client_ip\"]\nquota = \"60 per 90m\"\nburst = 5";
+    let gateway = Gateway::start(&open(&upstream, "native", limit));
+    let answer = gateway.get("/open", &[]);
+    assert_eq!(answer.header("ratelimit-policy"), Some("\"edge\";q=60;w=5400"));
+    assert_eq!(answer.header("ratelimit"), Some("\"edge\";r=4;t=90"));
+}
+
 /// The style of the headers is a word in the contract file.
 #[test]
 fn limits_are_told_in_the_contracts_style() {

@@ -16,7 +16,7 @@ fn a_locked_store_stops_issuing_and_nothing_else() {
     let bearer = format!("Authorization: Bearer {token}");
     let key = gateway.post("/api/v1/api-keys", &[&bearer], r#"{"name":"k"}"#).json();
     let with_key = format!("Authorization: Bearer {}", key["key"].as_str().unwrap());
-    let lock = Lock::on(&gateway, "EXCLUSIVE");
+    let lock = Lock::on(gateway.folder.path(), "EXCLUSIVE");
     for credential in [&bearer, &with_key] {
         assert_eq!(gateway.get("/api/v1/tenants/a/nodes", &[credential]).status, 200);
     }

@@ -1,21 +1,17 @@
 //! `gateward key create`: the same rules as the endpoint's, with the owner as the one who asks.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::app::signing::key_format;
 use crate::cli::arguments::Output;
-use crate::cli::key::as_json;
+use crate::cli::key::{as_json, grant};
 use crate::cli::load::Invocation;
-use crate::cli::opened::{Opened, unknown, with_store};
-use crate::cli::outcome::Usage;
+use crate::cli::opened::{Opened, with_store};
 use crate::cli::output::{self, Form};
 use crate::cli::words::{self, Expiry};
 use crate::contract::Api;
-use crate::identity::{Account, ApiKey, Digest, KeyId, Networks, Scope, ScopeSet, Secret};
+use crate::identity::{Account, ApiKey, Digest, KeyId, Networks, Scope, Secret};
 use crate::observe::AuditAction;
 use crate::store::{Change, KeyRow};
 
@@ -55,7 +51,7 @@ pub struct CreateOptions {
 pub fn run(invocation: &Invocation, options: &CreateOptions) -> anyhow::Result<()> {
     let (key, secret, now) = with_store(invocation, async |opened| {
         let realm = opened.realm(options.realm.as_deref())?;
-        let api = options.api(opened, &realm)?;
+        let api = grant::target(opened, &realm, options.api.as_deref(), options.environment.as_deref())?;
         let owner = opened.account(&realm, &options.owner).await?;
         if !owner.is_active() {
             bail!("the account {} ({}) is disabled: its keys are refused", owner.username, owner.id);
@@ -84,29 +80,6 @@ pub fn run(invocation: &Invocation, options: &CreateOptions) -> anyhow::Result<(
 }
 
 impl CreateOptions {
-    /// The one API of the realm that is meant.
-    fn api<'a>(&self, opened: &'a Opened, realm: &'a str) -> anyhow::Result<&'a Api> {
-        let of_realm: Vec<&Api> = opened.ready.apis_of(realm).collect();
-        let names: BTreeSet<&str> = of_realm.iter().map(|api| &*api.facts.name).collect();
-        let environments: BTreeSet<&str> = of_realm.iter().map(|api| &*api.facts.environment).collect();
-        check("API", self.api.as_deref(), &names)?;
-        check("environment", self.environment.as_deref(), &environments)?;
-        let fits = |named: Option<&str>, own: &str| named.is_none_or(|named| named == own);
-        let meant: Vec<&Api> = of_realm
-            .into_iter()
-            .filter(|api| fits(self.api.as_deref(), &api.facts.name))
-            .filter(|api| fits(self.environment.as_deref(), &api.facts.environment))
-            .collect();
-        match meant.as_slice() {
-            [only] => Ok(only),
-            [] => bail!("no API of realm {realm} has both this name and this environment"),
-            several => {
-                let names: Vec<&str> = several.iter().map(|api| &*api.facts.name).collect();
-                Err(Usage(format!("say which API the key is for with --api: {}", names.join(", "))).into())
-            }
-        }
-    }
-
     fn mint(&self, opened: &Opened, api: &Api, owner: &Account) -> anyhow::Result<(ApiKey, Secret)> {
         let expires_at = self.expires.map(|expiry| expiry.moment(opened.now).context("--expires: that is over"));
         let minted = key_format(api).mint();
@@ -115,8 +88,8 @@ impl CreateOptions {
             realm: owner.realm.clone(),
             owner: owner.id.clone(),
             name: self.name.clone(),
-            scopes: self.granted(api, owner)?,
-            tenants: self.granted_tenants(api, owner)?,
+            scopes: grant::scopes(api, owner, Some(self.scopes.as_slice()).filter(|scopes| !scopes.is_empty()))?,
+            tenants: grant::tenants(api, owner, &self.tenants)?,
             allowed_ips: self.allowed_ips.iter().flat_map(Networks::iter).copied().collect(),
             environment: api.facts.environment.clone(),
             digest: Digest::of(minted.secret.expose()),
@@ -125,41 +98,5 @@ impl CreateOptions {
             revoked_at: None,
         };
         Ok((key, minted.secret))
-    }
-
-    /// The scopes that are asked for, each known and the owner's; without any, those of the default that the owner has.
-    fn granted(&self, api: &Api, owner: &Account) -> anyhow::Result<ScopeSet> {
-        let vocabulary = &api.vocabulary;
-        let held = |scope: &&Scope| vocabulary.account_may_anywhere(owner, scope);
-        if self.scopes.is_empty() {
-            return Ok(vocabulary.default.iter().filter(held).cloned().collect());
-        }
-        if let Some(scope) = self.scopes.iter().find(|scope| !vocabulary.known.contains(scope)) {
-            let known: Vec<&str> = vocabulary.known.iter().map(Scope::as_str).collect();
-            bail!("{}", unknown("scope", scope.as_str(), &known));
-        }
-        match self.scopes.iter().find(|scope| !held(scope)) {
-            Some(scope) => bail!("the owner, {}, does not have {scope}: a key never exceeds its owner", owner.username),
-            None => Ok(self.scopes.iter().cloned().collect()),
-        }
-    }
-
-    fn granted_tenants(&self, api: &Api, owner: &Account) -> anyhow::Result<Vec<Arc<str>>> {
-        if self.tenants.is_empty() {
-            return Ok(owner.tenants.iter().map(|membership| membership.tenant.clone()).collect());
-        }
-        match self.tenants.iter().find(|tenant| !api.vocabulary.is_member(owner, tenant)) {
-            Some(tenant) => bail!("the owner, {}, has no part in the tenant {tenant}", owner.username),
-            None => Ok(self.tenants.iter().map(|tenant| tenant.as_str().into()).collect()),
-        }
-    }
-}
-
-fn check(what: &str, named: Option<&str>, known: &BTreeSet<&str>) -> anyhow::Result<()> {
-    match named {
-        Some(name) if !known.contains(name) => {
-            bail!("{}", unknown(what, name, &known.iter().copied().collect::<Vec<_>>()))
-        }
-        Some(_) | None => Ok(()),
     }
 }

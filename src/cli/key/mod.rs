@@ -1,6 +1,8 @@
 //! `gateward key`: API keys, on the store directly.
 
 mod create;
+mod grant;
+mod import;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -16,6 +18,7 @@ use crate::observe::AuditAction;
 use crate::store::{Change, KeyRow, Page};
 
 use create::CreateOptions;
+use import::ImportOptions;
 
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
@@ -23,6 +26,12 @@ pub enum KeyCommand {
     #[command(after_help = "Examples:\n  gateward key create --owner alice --expires 90d\n  \
         gateward key create --owner ci --scope items:read --allow-ip 10.0.0.0/8 --json")]
     Create(CreateOptions),
+    /// Import keys that clients already hold: all of a file, or none
+    #[command(after_help = "Example:\n  gateward key import keys.jsonl --dry-run && gateward key import keys.jsonl\n\n\
+        A line of the file:\n  {\"owner\": \"alice\", \"name\": \"ci\", \"scopes\": [\"items:read\"], \"expires\": \"2030-01-31T00:00:00Z\", \
+        \"value\": \"ak_9f…\"}\n\nIn place of `value`, `sha256` takes \"sha256:\" and the SHA-256 of the whole key in hexadecimal. Left \
+        out, `scopes` are the\ncontract's, `tenants` the owner's, and `expires` and `allow_ips` no limit.")]
+    Import(ImportOptions),
     /// List API keys, revoked ones too
     #[command(after_help = "Example:\n  gateward key list --owner alice")]
     List(ListOptions),
@@ -55,6 +64,7 @@ pub struct RevokeOptions {
 pub fn run(invocation: &Invocation, command: KeyCommand) -> anyhow::Result<()> {
     match command {
         KeyCommand::Create(options) => create::run(invocation, &options),
+        KeyCommand::Import(options) => import::run(invocation, &options),
         KeyCommand::List(options) => list(invocation, &options),
         KeyCommand::Revoke(options) => revoke(invocation, &options),
     }

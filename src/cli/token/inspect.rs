@@ -101,7 +101,7 @@ async fn look(opened: &Opened, credential: &Secret) -> anyhow::Result<Findings> 
 
 fn looks_like_key(api: &Api, text: &str) -> bool {
     let prefixes = || std::iter::once(&api.tokens.key_prefix.whole).chain(&api.tokens.also_key_prefixes);
-    api.kind_of(text) == Some(CredentialKind::ApiKey) || prefixes().any(|prefix| text.starts_with(prefix.as_str()))
+    api.kind_in_any_carrier(text) == Some(CredentialKind::ApiKey) || prefixes().any(|prefix| text.starts_with(prefix.as_str()))
 }
 
 /// Header and claims of a JWT, whoever signed it.
@@ -116,19 +116,17 @@ fn take_apart(text: &str) -> Option<(Value, Value)> {
     if parts.next().is_some() { None } else { Some((object(header)?, object(claims)?)) }
 }
 
-/// What the store has under the id that the key's text holds. APIs may have keys of one form in several realms.
+/// What the store has for the key's text. APIs may have keys of one form in several realms.
 async fn find_key(opened: &Opened, judges: &[Judge<'_>], text: &str) -> anyhow::Result<(Subject, Option<String>)> {
-    let directory = opened.store.directory();
-    let formed = || judges.iter().filter_map(|judge| Some((judge.api, judge.key_id(text)?)));
-    let stored = formed().find_map(|(api, id)| {
-        let key = directory.key(&api.facts.realm, &id).filter(|key| key.digest.matches(text))?;
-        (key.environment == api.facts.environment).then_some((api, key))
+    let stored = judges.iter().find_map(|judge| {
+        let key = judge.key(text, clock::now())?;
+        (key.environment == judge.api.facts.environment).then_some((judge.api, key))
     });
     let Some((api, key)) = stored else {
-        let id = formed().next().map(|(_, id)| id);
+        let id = judges.iter().find_map(|judge| judge.key_id(text));
         return Ok((Subject::Key { id, row: None, owner: None }, None));
     };
-    let owner = directory.account(&key.realm, &key.owner).map(|account| account.username.clone());
+    let owner = opened.store.directory().account(&key.realm, &key.owner).map(|account| account.username.clone());
     let row = Some(Box::new(row(opened, &key).await?));
     Ok((Subject::Key { id: Some(key.id.to_string()), row, owner }, Some(api.facts.name.to_string())))
 }
@@ -202,7 +200,7 @@ impl Findings {
                 };
                 writeln!(out, "kid: {signer}\n")
             }
-            Subject::Key { id: None, .. } => writeln!(out, "an API key, malformed\n"),
+            Subject::Key { id: None, .. } => writeln!(out, "an API key that names no id; the store has no such key\n"),
             Subject::Key { id: Some(id), row: None, .. } => {
                 writeln!(out, "an API key with the id {id}; the store has no such key\n")
             }

@@ -9,12 +9,12 @@ use crate::cli::output;
 use crate::clock::Now;
 use crate::config;
 use crate::contract::Api;
-use crate::identity::{Principal, Secret};
+use crate::identity::{ApiKey, Principal, Secret};
 use crate::limiter::{Limiter, Memory};
 use crate::pipeline::Authenticator;
 use crate::rejection::{Denial, Rejection};
 use crate::store::Store;
-use crate::token::SigningKey;
+use crate::token::{KeyName, SigningKey};
 
 pub struct Judge<'a> {
     pub api: &'a Api,
@@ -42,12 +42,20 @@ impl<'a> Judge<'a> {
     /// The reason for which the API refuses it.
     pub fn accept(&self, text: &str, now: Now) -> Result<Arc<Principal>, Rejection> {
         let what = "it begins like no credential of the API";
-        let kind = self.api.kind_of(text).ok_or(Denial::CredentialMalformed { what })?;
+        let kind = self.api.kind_in_any_carrier(text).ok_or(Denial::CredentialMalformed { what })?;
         self.authenticator.judge(self.api, kind, &Secret::new(text), now)
+    }
+
+    /// The key that has this text, whether it may be used or not.
+    pub fn key(&self, text: &str, now: Now) -> Option<Arc<ApiKey>> {
+        self.authenticator.find_key(self.api, text, now.wall).ok()
     }
 
     /// The id that the text of a key holds, where it has the form of this API's keys.
     pub fn key_id(&self, text: &str) -> Option<String> {
-        self.authenticator.keys.parse(text).ok().map(|part| self.api.ids.api_key.with(part))
+        match self.authenticator.keys.name(text) {
+            Ok(KeyName::Id(part)) => Some(self.api.ids.api_key.with(part)),
+            Ok(KeyName::Digest) | Err(_) => None,
+        }
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crate::clock::Tick;
 use crate::config::value::Quota;
-use crate::config::{Algorithm, Count, KeyPart, Mode};
+use crate::config::{Algorithm, Count, KeyPart, Mode, OnOutage};
 use crate::contract::Limit;
 use crate::limiter::{Counted, Limiter, Spending, Subject};
 use crate::rejection::Denial;
 
-/// Counts by client address, across the APIs of a listener.
+/// Counts by client address, across the APIs of a listener, and on each node for itself: it guards the time of this one.
 pub struct ColdLimit {
     limiter: Arc<Limiter>,
     counted: Arc<Counted>,
@@ -27,6 +27,7 @@ impl ColdLimit {
             burst: quota.count,
             algorithm: Algorithm::Gcra,
             count: Count::All,
+            on_outage: OnOutage::Local,
             mode: Mode::Enforce,
         };
         Self { limiter, counted: Arc::new(Counted::new(listener, Arc::new(limit))) }
@@ -46,6 +47,6 @@ impl ColdLimit {
             key: None,
             tenant: None,
         };
-        self.counted.spend(&self.limiter, &subject, now, spending).map(drop).map_err(|over| over.denial())
+        self.counted.spend_here(self.limiter.node(), &subject, now, spending).map(drop).map_err(|over| over.denial())
     }
 }

@@ -16,13 +16,13 @@ use serde_json::Value;
 
 use crate::clock::{Now, Timestamp};
 use crate::contract::Api;
-use crate::identity::{Account, AccountId, Caller, CredentialKind, Principal, Secret, SessionId};
+use crate::identity::{Account, AccountId, ApiKey, Caller, CredentialKind, Digest, Principal, Secret, SessionId};
 use crate::limiter::Spending;
 use crate::pipeline::credential::Credential;
 use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Denial, Failure, Rejection, Stage};
 use crate::store::Store;
-use crate::token::{Claims, Held, KeyFormat, VerifiedCache, Verifier, issuer_of, signer_of};
+use crate::token::{Claims, Held, KeyFormat, KeyName, VerifiedCache, Verifier, issuer_of, signer_of};
 
 pub use cold::ColdLimit;
 pub use foreign::{ClaimNames, ForeignIssuer};
@@ -242,15 +242,10 @@ impl Authenticator {
     }
 
     fn verify_key(&self, api: &Api, text: &str, now: Timestamp) -> Result<Principal, Rejection> {
-        if let Some(found) = api.tokens.key_prefix.foreign_environment(text) {
+        if let Some(found) = api.tokens.foreign_environment(text) {
             return Err(Denial::EnvironmentForeign { found: found.to_owned() }.into());
         }
-        let id = api.ids.api_key.with(self.keys.parse(text)?);
-        let directory = self.store.directory();
-        let Some(key) = directory.key(&api.facts.realm, &id) else { return Err(self.unknown_key(now)) };
-        if !key.digest.matches(text) {
-            return Err(Denial::KeyUnknown.into());
-        }
+        let key = self.find_key(api, text, now)?;
         if key.revoked_at.is_some() {
             return Err(Denial::KeyRevoked { key: key.id.clone() }.into());
         }
@@ -270,6 +265,25 @@ impl Authenticator {
             expires_at: key.expires_at,
             key: Some(key),
         })
+    }
+
+    /// The key that has this text, whether it may be used or not.
+    ///
+    /// # Errors
+    /// [`Denial::KeyMalformed`], [`Denial::KeyChecksum`], [`Denial::KeyUnknown`] and [`Failure::StoreUnavailable`].
+    pub fn find_key(&self, api: &Api, text: &str, now: Timestamp) -> Result<Arc<ApiKey>, Rejection> {
+        let (directory, realm) = (self.store.directory(), &api.facts.realm);
+        let by_id = match self.keys.name(text)? {
+            KeyName::Id(part) => directory.key(realm, &api.ids.api_key.with(part)),
+            KeyName::Digest => None,
+        };
+        let digest = Digest::of(text);
+        // A key of our form that was made by another gateway has an id here that its text does not hold.
+        let Some(key) = by_id.or_else(|| directory.key_by_digest(realm, &digest)) else { return Err(self.unknown_key(now)) };
+        match key.digest.is(&digest) {
+            true => Ok(key),
+            false => Err(Denial::KeyUnknown.into()),
+        }
     }
 
     /// While the store cannot be read, a key that another process made may be good and not known here: that is our

@@ -62,6 +62,10 @@ impl Gateway {
     /// Starts the process on the same folder and waits until it is ready.
     pub fn restart(&mut self) {
         self.spawn();
+        self.wait_until_ready();
+    }
+
+    pub fn wait_until_ready(&mut self) {
         until("the gateway to be ready", || {
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "the gateway ended: {}", self.stderr());
@@ -160,6 +164,13 @@ impl Gateway {
 
     pub fn admin(&self, request: &str) -> Answer {
         self.try_admin(request).expect("an answer of the admin listener")
+    }
+
+    /// The value of a metric, by its name with its labels as it is written.
+    pub fn metric(&self, name: &str) -> f64 {
+        let metrics = self.admin("GET /metrics").body;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no metric {name} in {metrics}")).parse().unwrap()
     }
 
     /// The log line of an answer.

@@ -1,8 +1,13 @@
 //! What the black-box tests are made of.
 
+mod broken_disk;
 mod client;
+mod fault_proxy;
 mod gateway;
+mod issuing;
+mod load;
 mod lock;
+mod nodes;
 mod piped;
 mod provider;
 mod script;
@@ -12,9 +17,14 @@ mod upstream;
 #[path = "../../../src/vectors.rs"]
 mod vectors;
 
+pub use broken_disk::BrokenDisk;
 pub use client::{Answer, Client};
+pub use fault_proxy::{Fault, FaultProxy};
 pub use gateway::Gateway;
-pub use lock::Lock;
+pub use issuing::{Issuing, State, Told};
+pub use load::Load;
+pub use lock::{Lock, soundness};
+pub use nodes::Nodes;
 pub use piped::Piped;
 pub use provider::{Provider, Telling};
 pub use script::{Played, Script};
