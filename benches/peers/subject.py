@@ -116,6 +116,19 @@ def works(work):
     yield api("keys", ports["apikey"], keys + limit("clients", "key"))
 
 
+def import_keys(work, config, binary):
+    """The keys of the bench, each with its client's name, all of one account."""
+    lines = work / "keys.jsonl"
+    with lines.open("w") as out:
+        for line in (work / "apikeys.map").read_text().splitlines():
+            key, client = line.split()
+            out.write(json.dumps({"owner": "clients", "name": client, "value": key}) + "\n")
+    lines.chmod(0o600)
+    of_realm = ["--config", config, "--realm", "bench"]
+    subprocess.run([binary, "user", "add", "clients", "--role", "viewer", *of_realm], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([binary, "key", "import", lines, "--api", "keys", *of_realm], check=True, stdout=subprocess.DEVNULL)
+
+
 def write(name, work, upstream, binary):
     parts = [api("log", PORTS[name]["log"], routes("public = true"))] if name == "gateward+log" else list(works(work))
     access = "json" if name == "gateward+log" else "off"
@@ -125,6 +138,8 @@ def write(name, work, upstream, binary):
     for old in work.glob(f"{name}.db*"):
         old.unlink()
     subprocess.run([binary, "check", config], check=True)
+    if access == "off":
+        import_keys(work, config, binary)
     serve = f'exec {shlex.quote(binary)} serve --config "{config}"'
     if access == "json":
         # As Envoy's: each line is made and written, and nobody keeps it.

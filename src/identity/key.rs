@@ -138,7 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// M1: a list says of an address what its networks say one by one. Addresses and networks are drawn close together, so
+        /// A list says of an address what its networks say one by one. Addresses and networks are drawn close together, so
         /// that they meet, and at both ends of the space.
         #[test]
         fn a_list_contains_what_one_of_its_networks_contains(

@@ -174,7 +174,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// A6: there is one normal form, however it was found.
+        /// There is one normal form, however it was found.
         #[test]
         fn what_is_plain_at_first_sight_is_plain(raw in "[/a-zA-Z0-9.%;:@,=+*_~!$&'()\\[\\]{}\\\\ \"-]{0,12}") {
             if is_plain(&raw) {
