@@ -66,6 +66,7 @@ mod vectors;
 
 // Real servers, for tests here and from outside.
 #[cfg(test)]
+#[expect(dead_code, reason = "the black-box tests use the rest")]
 mod servers;
 
 // Defects on request, for tests.

@@ -18,14 +18,10 @@ use crate::config::{RedisUrl, ServerAddress, Servers};
 use crate::counter::Unavailable;
 use crate::outbound::Authorities;
 
-/// Why the counters cannot be used at all. Says what is wrong, and where.
+/// Why the counters cannot be used at all: the authorities that the config names. Says what is wrong, and where.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("[counters]: {0}")]
-    Authorities(String),
-    #[error("[counters]: the client cannot be set up: {0}")]
-    Client(Unavailable),
-}
+#[error("[counters]: {0}")]
+pub struct OpenError(String);
 
 /// A connection that carries the calls of many tasks at once. A clone is cheap; the connection ends with the last one.
 #[derive(Clone)]
@@ -73,7 +69,7 @@ impl Dialer {
     /// # Errors
     /// When `ca_file` holds no certificates.
     pub fn new(url: &RedisUrl, ca_file: Option<&Path>) -> Result<Self, OpenError> {
-        let authorities = ca_file.map(Authorities::read).transpose().map_err(OpenError::Authorities)?;
+        let authorities = ca_file.map(Authorities::read).transpose().map_err(OpenError)?;
         let tls = TlsCertificates { client_tls: None, root_cert: authorities.map(Authorities::into_pem) };
         Ok(Self { url: url.clone(), tls: url.is_tls.then_some(tls), first: 0 })
     }

@@ -155,11 +155,6 @@ impl Counters {
         self.inner.shared.live.load().as_ref().map_or(0, |live| live.generation)
     }
 
-    /// Whether the next call will be sent.
-    pub fn is_up(&self) -> bool {
-        self.inner.shared.is_up()
-    }
-
     /// Ends the connection. Later calls find the counters away.
     pub async fn close(&self) {
         self.inner.closing.send_replace(true);
@@ -177,6 +172,14 @@ impl Live {
         let time = patience.checked_sub(TIMER).filter(|time| !time.is_zero()).ok_or(Unavailable::TimedOut)?;
         let mut link = self.link.clone();
         timeout(time, script.run(&mut link, key, arguments)).await.unwrap_or(Err(Unavailable::TimedOut))
+    }
+}
+
+#[cfg(test)]
+impl Counters {
+    /// Whether the next call will be sent.
+    pub fn is_up(&self) -> bool {
+        self.inner.shared.is_up()
     }
 }
 

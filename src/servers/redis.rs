@@ -12,8 +12,6 @@ pub struct Redis {
     pub address: SocketAddr,
     pub folder: TempDir,
     options: Vec<String>,
-    /// Put before the command, such as `faketime`.
-    wrapper: Vec<String>,
     child: Option<Child>,
 }
 
@@ -25,19 +23,8 @@ impl Redis {
 
     /// The same with more options of the command line, such as `["--maxmemory", "2mb"]`.
     pub fn start_with(options: &[&str]) -> Self {
-        Self::start_under(&[], options)
-    }
-
-    /// The same as the child of another command, such as `["faketime", "-f", "+1h"]`.
-    pub fn start_under(wrapper: &[&str], options: &[&str]) -> Self {
-        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        let mut server = Self {
-            address: free_address(),
-            folder: tempfile::tempdir().unwrap(),
-            options: owned(options),
-            wrapper: owned(wrapper),
-            child: None,
-        };
+        let options = options.iter().map(|word| (*word).to_owned()).collect();
+        let mut server = Self { address: free_address(), folder: tempfile::tempdir().unwrap(), options, child: None };
         server.restart();
         server
     }
@@ -48,10 +35,9 @@ impl Redis {
 
     /// Starts the process again on the same port and folder. Without `--appendonly yes` it knows nothing of before.
     pub fn restart(&mut self) {
-        let words: Vec<&str> = self.wrapper.iter().map(String::as_str).chain(["redis-server"]).collect();
         let log = File::options().create(true).append(true).open(self.folder.path().join("server.log")).unwrap();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).args(["--port", &self.address.port().to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &self.address.port().to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.args(["--dir", &self.folder.path().to_string_lossy()]).args(&self.options);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(spawn(&mut command, "redis-server"));

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 #[path = "../../src/servers/mod.rs"]
+#[expect(dead_code, reason = "the library's own tests use the rest")]
 mod servers;
 mod support;
 

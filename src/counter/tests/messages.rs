@@ -13,7 +13,9 @@ impl Looks {
     fn of(counters: &Counters, committed: &watch::Sender<i64>) -> Self {
         let seen = Arc::<AtomicU64>::default();
         let counted = seen.clone();
-        counters.share_changes(committed.subscribe(), move || drop(counted.fetch_add(1, Ordering::SeqCst)));
+        counters.share_changes(committed.subscribe(), move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
         Self(seen)
     }
 
