@@ -20,8 +20,8 @@ import time
 
 REQUEST = b"GET /api/v1/items?id=42 HTTP/1.1\r\nHost: gw.local\r\nUser-Agent: bench\r\nAccept: application/json\r\n\r\n"
 BODY_BYTES = 1024
-# The peers' own caps are made for bench.py's 64 connections and this machine's usual limit on open files.
-FILES = 65536
+# HAProxy wants two files for each connection that it may hold, and some besides.
+FILES_BESIDES = 100
 
 
 def keep_alive(port):
@@ -64,16 +64,18 @@ def main():
     import bench
     import peers
 
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    files = max(hard, FILES) if os.geteuid() == 0 else hard
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    connections = min(args.connections, files // 2 - FILES_BESIDES)
+    if connections < args.connections:
+        print(f"{files} open files allow for {connections} connections", file=sys.stderr)
     work = pathlib.Path(os.environ["BENCH_WORK"])
     write_haproxy = peers.haproxy
 
     def haproxy(work):
         command = write_haproxy(work)
         config = work / "haproxy.cfg"
-        config.write_text(re.sub(r"maxconn \d+", f"maxconn {args.connections + 500}", config.read_text()))
+        config.write_text(re.sub(r"maxconn \d+", f"maxconn {connections + 10}", config.read_text()))
         return command
 
     peers.haproxy = haproxy
@@ -85,11 +87,11 @@ def main():
     try:
         with open(work / "proxies.log", "ab") as log:
             proxies = [proxy for proxy in bench.start(work, log, subjects) if proxy.name != "envoy+cache"]
-        print(f"{'proxy':12} {'at rest, MiB':>13} {f'{args.connections} idle, MiB':>17} {'bytes each':>11}")
+        print(f"{'proxy':12} {'at rest, MiB':>13} {f'{connections} idle, MiB':>17} {'bytes each':>11}")
         for proxy in proxies:
             if "plain" in proxy.ports and re.fullmatch(args.proxies, proxy.name):
-                before, after = measure(proxy, args.connections)
-                print(f"{proxy.name:12} {before:13.1f} {after:17.1f} {(after - before) * 2**20 / args.connections:11.0f}")
+                before, after = measure(proxy, connections)
+                print(f"{proxy.name:12} {before:13.1f} {after:17.1f} {(after - before) * 2**20 / connections:11.0f}")
     finally:
         for proxy in proxies:
             proxy.stop()

@@ -42,7 +42,7 @@ LISTENER = """\
 [[listener]]
 name = "{name}"
 address = "127.0.0.1:{port}"
-limits = {{ cold_verifications = "{never}", connections = 15000 }}
+limits = {{ cold_verifications = "{never}", connections = 100000 }}
 timeouts = {{ idle = "300s" }}
 """
 API = """\
@@ -125,7 +125,9 @@ def import_keys(work, config, binary):
             out.write(json.dumps({"owner": "clients", "name": client, "value": key}) + "\n")
     lines.chmod(0o600)
     of_realm = ["--config", config, "--realm", "bench"]
-    subprocess.run([binary, "user", "add", "clients", "--role", "viewer", *of_realm], check=True, stdout=subprocess.DEVNULL)
+    password = {"input": "nobody logs in here", "text": True}
+    add = [binary, "user", "add", "clients", "--role", "viewer", "--password-stdin", *of_realm]
+    subprocess.run(add, check=True, stdout=subprocess.DEVNULL, **password)
     subprocess.run([binary, "key", "import", lines, "--api", "keys", *of_realm], check=True, stdout=subprocess.DEVNULL)
 
 

@@ -107,9 +107,9 @@ fn set_correlation(exchange: &Exchange, out: &mut HeaderMap) {
     let sound = matches!((parents.next(), parents.next()), (Some(value), None) if is_traceparent(value.as_bytes()));
     let traceparent = (!sound).then(|| {
         values.add(|text| {
-            text.extend(["00-", id, "-"]);
-            text.extend(id.chars().rev().take(16));
-            text.push_str("-01");
+            // The second half of an id is as random as the first.
+            let parent = id.split_at_checked(16).map_or(id, |(_, half)| half);
+            text.extend(["00-", id, "-", parent, "-01"]);
         })
     });
     let values = values.finish();
