@@ -32,3 +32,20 @@ fn check_finds_nothing_wrong_with_the_example() {
     let output = Command::new(env!("CARGO_BIN_EXE_gateward")).arg("check").arg(example).output().unwrap();
     assert_eq!((String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code()), (String::new(), Some(0)));
 }
+
+/// The configs that are shipped, with what their surroundings give them.
+#[test]
+fn check_finds_nothing_wrong_with_what_is_shipped() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    for file in ["docker.toml", "compose.toml", "examples/infracast.toml"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_gateward"))
+            .arg("check")
+            .arg(folder.join(file))
+            .envs([("GATEWARD_UPSTREAM", "http://api:9000"), ("GATEWARD_CONTRACT", "native")])
+            .env("GATEWARD_STORE", "postgres://gateward:secret@postgres/gateward")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((said, output.status.code()), (String::new(), Some(0)), "{file}");
+    }
+}

@@ -91,7 +91,7 @@ pub(super) async fn change(connection: &mut Connection, change: &Change) -> Resu
                 "UPDATE keys SET revoked_at = CASE WHEN revoked_at IS NULL THEN $3 ELSE revoked_at END
                  WHERE realm = $1 AND id = $2",
             );
-            touch_one(connection, update.bind(&**realm).bind(key.as_str()).bind(millis(*at)), "key").await
+            touch_one(connection, update.bind(&**realm).bind(key.as_str()).bind(millis(*at)), "API key").await
         }
         Change::AuditOnly => Ok(()),
     }

@@ -11,8 +11,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock;
 use crate::store::database::{Readers, Snapshot};
-use crate::store::directory::Directory;
+use crate::store::directory::{Directory, Image};
 use crate::store::read;
+use crate::store::sql::Connection;
 
 /// Whose turn it is to change the directory, with the last change that it shows. The writer holds it from its commit to
 /// the end of its update, the follower from its read to the end of its: so no one shows a record that is older than the
@@ -62,35 +63,29 @@ impl Follower {
         self.readers.close().await;
     }
 
-    /// Shows all that is committed by now.
+    /// Shows all that is committed by now. The writer waits for the turn meanwhile, so that a server that has stopped is
+    /// not waited for as long as a large store may take to load.
     async fn catch_up(&self) -> Result<(), sqlx::Error> {
         let mut seen = self.turn.lock().await;
         let now = clock::now().wall;
-        // A server that has stopped is not waited for as long as a large store may take to load.
-        let look = timeout(self.patience, self.look()).await;
-        let (mut snapshot, newest) = look.unwrap_or_else(|_| Err(no_answer(self.patience)))?;
+        let (mut snapshot, newest) = self.in_time(self.look()).await?;
         while *seen != newest {
-            let mut changes = read::changes_from(&mut snapshot, seen.seq, CHANGES_AT_ONCE).await?;
-            let known = changes.first().is_none_or(|(first, _)| first.seq > seen.seq || first == &*seen);
-            changes.retain(|(change, _)| change.seq > seen.seq);
-            // Numbers are given without gaps. A gap was pruned before we came, a smaller number is an older database.
-            let follows = changes.first().is_some_and(|(first, _)| seen.seq.checked_add(1) == Some(first.seq));
-            let singly = !changes.iter().any(|(_, record)| record.stands_for_all());
-            let Some((last, _)) = changes.last().filter(|_| known && follows && singly) else {
+            let Some((last, images)) = self.in_time(news(&mut snapshot, *seen)).await? else {
                 let (images, newest) = read::everything(&mut snapshot, now).await?;
                 self.directory.replace(images);
                 *seen = newest;
                 break;
             };
-            let last = *last;
-            let records: BTreeSet<_> = changes.into_iter().map(|(_, record)| record).collect();
-            for record in records {
-                self.directory.show(read::image(&mut snapshot, record).await?);
-            }
+            images.into_iter().for_each(|image| self.directory.show(image));
             *seen = last;
         }
         self.directory.set_followed_at(now);
+        drop(seen);
         snapshot.end().await
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        timeout(self.patience, work).await.unwrap_or_else(|_| Err(no_answer(self.patience)))
     }
 
     /// One snapshot, so that what is read of a record is at least as new as the change that told of it; and the newest
@@ -100,6 +95,24 @@ impl Follower {
         let newest = read::newest_change(&mut snapshot).await?;
         Ok((snapshot, newest))
     }
+}
+
+/// What changed next after `seen`, as it is now. `None` when that cannot be told and all is to be read: numbers are given
+/// without gaps, so that a gap was pruned before we came, and a smaller number, or another change with the number of the
+/// one that was seen, is of another history.
+async fn news(snapshot: &mut Connection, seen: Seen) -> Result<Option<(Seen, Vec<Image>)>, sqlx::Error> {
+    let mut changes = read::changes_from(snapshot, seen.seq, CHANGES_AT_ONCE).await?;
+    let known = changes.first().is_none_or(|(first, _)| first.seq > seen.seq || *first == seen);
+    changes.retain(|(change, _)| change.seq > seen.seq);
+    let follows = changes.first().is_some_and(|(first, _)| seen.seq.checked_add(1) == Some(first.seq));
+    let singly = !changes.iter().any(|(_, record)| record.stands_for_all());
+    let Some(last) = changes.last().map(|(last, _)| *last).filter(|_| known && follows && singly) else { return Ok(None) };
+    let records: BTreeSet<_> = changes.into_iter().map(|(_, record)| record).collect();
+    let mut images = Vec::with_capacity(records.len());
+    for record in records {
+        images.push(read::image(snapshot, record).await?);
+    }
+    Ok(Some((last, images)))
 }
 
 /// Waits until the store is closed, or dropped.

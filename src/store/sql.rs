@@ -68,7 +68,10 @@ impl Connection {
     }
 
     pub(super) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
-        self.run("ROLLBACK").await
+        match self {
+            Self::Sqlite(_) => self.run("ROLLBACK").await,
+            Self::Postgres(connection) => answered(connection, "ROLLBACK").await,
+        }
     }
 
     /// Marks the place that [`Self::take_back`] returns to.
@@ -94,14 +97,18 @@ impl Connection {
     async fn run(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(connection) => sqlx::raw_sql(text).execute(connection).await.map(drop),
-            Self::Postgres(connection) => sqlx::raw_sql(text).execute(connection).await.map(drop),
+            Self::Postgres(connection) => in_time(STATEMENT, sqlx::raw_sql(text).execute(connection)).await.map(drop),
         }
     }
 }
 
 async fn answered(connection: &mut PgConnection, text: &'static str) -> Result<(), sqlx::Error> {
-    let answer = timeout(ANSWER, sqlx::raw_sql(text).execute(connection)).await;
-    answer.unwrap_or_else(|_| Err(io::Error::other(format!("no answer in {ANSWER:?}")).into())).map(drop)
+    in_time(ANSWER, sqlx::raw_sql(text).execute(connection)).await.map(drop)
+}
+
+/// A server that has stopped, or is cut off, does not say so.
+async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    timeout(limit, work).await.unwrap_or_else(|_| Err(io::Error::other(format!("no answer in {limit:?}")).into()))
 }
 
 /// Begins the turn of this writer among all gateways. Numbers of changes are then given in the order of the commits and
@@ -125,7 +132,9 @@ impl<'q> Query<'q> {
     pub(super) async fn execute(self, connection: &mut Connection) -> Result<u64, sqlx::Error> {
         match connection {
             Connection::Sqlite(connection) => Ok(self.for_sqlite().execute(connection).await?.rows_affected()),
-            Connection::Postgres(connection) => Ok(self.for_postgres().execute(connection).await?.rows_affected()),
+            Connection::Postgres(connection) => {
+                Ok(in_time(STATEMENT, self.for_postgres().execute(connection)).await?.rows_affected())
+            }
         }
     }
 
@@ -135,7 +144,7 @@ impl<'q> Query<'q> {
                 Ok(self.for_sqlite().fetch_all(connection).await?.into_iter().map(Row::Sqlite).collect())
             }
             Connection::Postgres(connection) => {
-                Ok(self.for_postgres().fetch_all(connection).await?.into_iter().map(Row::Postgres).collect())
+                Ok(in_time(STATEMENT, self.for_postgres().fetch_all(connection)).await?.into_iter().map(Row::Postgres).collect())
             }
         }
     }
@@ -143,7 +152,9 @@ impl<'q> Query<'q> {
     pub(super) async fn optional(self, connection: &mut Connection) -> Result<Option<Row>, sqlx::Error> {
         match connection {
             Connection::Sqlite(connection) => Ok(self.for_sqlite().fetch_optional(connection).await?.map(Row::Sqlite)),
-            Connection::Postgres(connection) => Ok(self.for_postgres().fetch_optional(connection).await?.map(Row::Postgres)),
+            Connection::Postgres(connection) => {
+                Ok(in_time(STATEMENT, self.for_postgres().fetch_optional(connection)).await?.map(Row::Postgres))
+            }
         }
     }
 
@@ -257,6 +268,8 @@ impl<'q> From<&'q [u8]> for Value<'q> {
 
 /// For a statement that needs no work.
 const ANSWER: Duration = Duration::from_secs(2);
+/// For any other. The server gives up by itself as soon; this is for one that cannot.
+const STATEMENT: Duration = Duration::from_secs(10);
 
 /// The advisory lock of whoever writes: "gateward".
 pub(super) const WRITERS: i64 = i64::from_be_bytes(*b"gateward");

@@ -204,7 +204,7 @@ async fn a_server_that_hangs_is_left_for_the_promoted_one() {
     let replica = primary.start_replica(Replication::Synchronous);
     let url = format!("postgres://gateward@{},{}/postgres", primary.address, replica.address);
     let options = StoreOptions { url: StoreUrl::parse(&url).unwrap(), ..place.options() };
-    let store = try_open(options, PACE).await.unwrap();
+    let store = try_open(options, Pace { busy_timeout: Duration::from_secs(2), ..PACE }).await.unwrap();
     store.write(add(account("u1", "ann")), None).await.unwrap();
     assert!(store.login_record("main", "ann").await.unwrap().is_some());
     primary.signal("STOP");
