@@ -157,10 +157,9 @@ impl Body {
     /// Calls `tell` once: when the body has ended, or is dropped before. One caller per body; a later one replaces it.
     #[must_use]
     pub fn when_done(mut self, tell: impl FnOnce(Done) + 'static) -> Self {
-        let meter = self.meter();
-        if self.is_end_stream() {
-            meter.0.ended.set(true);
-        }
+        let ended = self.is_end_stream();
+        let meter = self.meter.get_or_insert_default().clone();
+        meter.0.ended.set(ended || meter.0.ended.get());
         self.farewell = Some(Farewell { meter, tell: Some(Box::new(tell)) });
         self
     }
@@ -174,7 +173,8 @@ impl Body {
         if let Poll::Ready(item @ (None | Some(Ok(_)))) = polled {
             let length = item.as_ref().and_then(|item| item.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
             meter.bytes.set(meter.bytes.get().saturating_add(u64::try_from(length).unwrap_or(u64::MAX)));
-            meter.moved.set(Some(Instant::now()));
+            // Only a meter that somebody reads meanwhile tells the time.
+            meter.moved.set(meter.moved.get().map(|_| Instant::now()));
             meter.ended.set(ended || item.is_none());
         }
         if meter.ended.get() {

@@ -28,14 +28,17 @@ pub struct Now {
 /// Reads both clocks.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that may read the clocks")]
 pub fn now() -> Now {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let started = *START.get_or_init(Instant::now);
     // A clock before 1970 reads as 1970: every token is then not yet valid or expired, which refuses.
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now {
-        wall: Timestamp(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
-        tick: Tick(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)),
-    }
+    Now { wall: Timestamp(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)), tick: tick() }
+}
+
+/// Reads the monotonic clock, for what only measures.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that may read the clocks")]
+pub fn tick() -> Tick {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let started = *START.get_or_init(Instant::now);
+    Tick(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))
 }
 
 impl Timestamp {

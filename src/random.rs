@@ -65,7 +65,10 @@ pub fn request_id() -> String {
         *used += 1;
         let mut raw = [0; 16];
         raw.copy_from_slice(pool.get(start..start + 16).unwrap_or(&[0; 16]));
-        format!("{:032x}", u128::from_be_bytes(raw))
+        let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' - 10 + value });
+        let mut id = String::with_capacity(32);
+        raw.iter().for_each(|byte| id.extend([digit(byte >> 4), digit(byte & 15)]));
+        id
     })
 }
 
@@ -78,6 +81,9 @@ mod tests {
     fn request_ids_do_not_repeat_across_draws() {
         let seen: HashSet<String> = (0..1000).map(|_| request_id()).collect();
         assert_eq!(seen.len(), 1000);
+        let digits: HashSet<char> = seen.iter().flat_map(|id| id.chars()).collect();
+        assert_eq!(digits, "0123456789abcdef".chars().collect());
+        assert!(seen.iter().all(|id| id.len() == 32));
     }
 
     #[test]

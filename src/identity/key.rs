@@ -44,38 +44,53 @@ impl ApiKey {
 
 /// A list of networks as the operator or a client wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks(Vec<IpNet>);
+pub struct Networks {
+    listed: Vec<IpNet>,
+    /// What they cover, from the first address to the last: in order and without overlap, so that a look-up in a thousand of
+    /// them is a search of ten steps. IPv4 stands before IPv6, and no range holds both.
+    covered: Box<[(IpAddr, IpAddr)]>,
+}
 
 impl Networks {
     pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+        let mut ranges: Vec<_> = networks.iter().map(|network| (network.network(), network.broadcast())).collect();
+        ranges.sort_unstable();
+        ranges.dedup_by(|(first, last), (_, end)| {
+            let overlaps = *first <= *end;
+            if overlaps {
+                *end = (*end).max(*last);
+            }
+            overlaps
+        });
+        Self { listed: networks, covered: ranges.into() }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.listed.is_empty()
     }
 
     /// Whether the address lies in one of the networks. IPv4-mapped IPv6 addresses count as IPv4 on both sides.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        let begun = self.covered.partition_point(|(first, _)| *first <= address);
+        begun.checked_sub(1).and_then(|at| self.covered.get(at)).is_some_and(|(_, last)| address <= *last)
     }
 
     /// Whether every network of `self` lies in one of `outer`'s.
     pub fn lie_within(&self, outer: &Self) -> bool {
-        self.0.iter().all(|network| outer.0.iter().any(|outer| outer.contains(network)))
+        self.listed.iter().all(|network| outer.listed.iter().any(|outer| outer.contains(network)))
     }
 
     /// Each as it is written; a single address without the length of its prefix.
     pub fn texts(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|network| match network.prefix_len() == network.max_prefix_len() {
+        self.listed.iter().map(|network| match network.prefix_len() == network.max_prefix_len() {
             true => network.addr().to_string(),
             false => network.to_string(),
         })
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
-        self.0.iter()
+        self.listed.iter()
     }
 
     /// Parses `10.0.0.0/8`, `2001:db8::/32` or a single address. Host bits are cleared; IPv4-mapped IPv6 networks of
@@ -97,7 +112,7 @@ impl Networks {
 
 impl FromIterator<IpNet> for Networks {
     fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
-        Self(networks.into_iter().collect())
+        Self::new(networks.into_iter().collect())
     }
 }
 
@@ -120,6 +135,29 @@ impl fmt::Display for KeyId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// A list says of an address what its networks say one by one. Addresses and networks are drawn close together, so
+        /// that they meet, and at both ends of the space.
+        #[test]
+        fn a_list_contains_what_one_of_its_networks_contains(
+            listed in prop::collection::vec((0..2048_u32, 0..=32_u8, any::<bool>(), any::<bool>()), 0..12),
+            asked in (0..2048_u32, any::<bool>(), any::<bool>()),
+        ) {
+            let address = |low: u32, from_the_end: bool, is_v6: bool| {
+                let bits = if from_the_end { u32::MAX - low } else { low };
+                if is_v6 { IpAddr::V6((u128::from(bits) << 96).into()) } else { IpAddr::V4(bits.into()) }
+            };
+            let networks: Vec<IpNet> = listed
+                .iter()
+                .map(|(low, length, end, is_v6)| IpNet::new(address(*low, *end, *is_v6), *length).unwrap())
+                .collect();
+            let asked = address(asked.0, asked.1, asked.2);
+            let expected = networks.iter().any(|network| network.contains(&asked));
+            prop_assert_eq!(Networks::new(networks).contains(asked), expected);
+        }
+    }
 
     fn networks(list: &[&str]) -> Networks {
         list.iter().map(|text| Networks::parse_one(text).unwrap()).collect()

@@ -1,11 +1,13 @@
 //! What must hold for any input from outside, as functions that panic when it does not. Fuzz targets reach in through
-//! these (feature `internals`), property tests call the same ones. No part of the program that is shipped.
+//! these (feature `internals`), property tests call the same ones. And what benches measure. No part of the program that is
+//! shipped.
 
 mod config;
 mod contract;
 mod forwarded;
 mod guard;
 mod path;
+mod pieces;
 mod template;
 mod token;
 
@@ -14,6 +16,7 @@ pub use contract::contract;
 pub use forwarded::forwarded;
 pub use guard::guard;
 pub use path::path;
+pub use pieces::{Piece, pieces};
 pub use template::template;
 pub use token::token;
 

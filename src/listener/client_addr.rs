@@ -84,9 +84,8 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &Trust) -> Cli
 /// The header that is read, if one says anything.
 fn named_header(headers: &HeaderMap) -> Option<(&'static str, HeaderName)> {
     let says = |key: &HeaderName| headers.get_all(key).iter().any(|line| !line.as_bytes().trim_ascii().is_empty());
-    let x_forwarded_for = HeaderName::from_static("x-forwarded-for");
-    if says(&x_forwarded_for) {
-        return Some((X_FORWARDED_FOR, x_forwarded_for));
+    if says(&X_FORWARDED_FOR_KEY) {
+        return Some((X_FORWARDED_FOR, X_FORWARDED_FOR_KEY));
     }
     says(&FORWARDED).then_some(("Forwarded", FORWARDED))
 }
@@ -204,6 +203,7 @@ fn split_outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
 }
 
 const X_FORWARDED_FOR: &str = "X-Forwarded-For";
+const X_FORWARDED_FOR_KEY: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 #[cfg(test)]
 mod tests {

@@ -34,6 +34,11 @@ impl AccessLog {
         Ok(Self { output })
     }
 
+    /// Whether anything is written: a record that nobody reads need not be made.
+    pub fn is_on(&self) -> bool {
+        !matches!(self.output, Output::Off)
+    }
+
     pub fn write(&self, record: &Record) {
         match &self.output {
             Output::Off => {}

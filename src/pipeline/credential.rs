@@ -52,7 +52,8 @@ fn read(carrier: &Carrier, exchange: &Exchange) -> Result<Option<Secret>, Denial
     if second.is_some() {
         return Err(Denial::CredentialDuplicate { name: name.to_string() });
     }
-    let text = value.to_str().map_err(|_| Denial::CredentialMalformed { what: "it holds bytes that are no visible ASCII" })?;
+    let text =
+        visible(value.as_bytes()).ok_or(Denial::CredentialMalformed { what: "it holds bytes that are no visible ASCII" })?;
     let text = match carrier {
         Carrier::Bearer => bearer(text)?,
         Carrier::Header(_) => text.trim_matches(' '),
@@ -64,18 +65,35 @@ fn read(carrier: &Carrier, exchange: &Exchange) -> Result<Option<Secret>, Denial
     }
 }
 
+/// Blanks, tabs and visible ASCII as text.
+fn visible(bytes: &[u8]) -> Option<&str> {
+    // Every byte is looked at, so that many are at once.
+    let sound = bytes.iter().fold(true, |sound, b| sound & (matches!(b, b' '..=b'~') | (*b == b'\t')));
+    if sound { std::str::from_utf8(bytes).ok() } else { None }
+}
+
 /// `Bearer` in any case, blanks, the token and nothing else (RFC 6750, section 2.1; RFC 9110, section 11.4).
 fn bearer(value: &str) -> Result<&str, Denial> {
     let wrong = || Denial::CredentialMalformed { what: "Authorization is not `Bearer` and a token" };
     let (scheme, token) = value.trim_matches(' ').split_once(' ').ok_or_else(wrong)?;
     let token = token.trim_start_matches(' ');
-    let is_plain = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+    // Every byte is looked at, so that many are at once.
+    let is_plain = !token.is_empty() && token.bytes().fold(true, |plain, b| plain & b.is_ascii_graphic() & (b != b','));
     if scheme.eq_ignore_ascii_case("bearer") && is_plain { Ok(token) } else { Err(wrong()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_credential_is_text_of_visible_bytes() {
+        for byte in 0..=255 {
+            let bytes = [b'a', byte];
+            let expected = http::HeaderValue::from_bytes(&bytes).ok().and_then(|value| value.to_str().ok().map(str::to_owned));
+            assert_eq!(visible(&bytes).map(str::to_owned), expected, "{byte}");
+        }
+    }
 
     #[test]
     fn the_scheme_is_read_in_any_case_and_the_token_exactly() {

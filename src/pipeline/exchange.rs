@@ -120,6 +120,11 @@ impl Exchange {
         let mut values = self.headers.get_all(header::HOST).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return Err(Denial::HostMissing) };
         let text = value.to_str().map_err(|_| Denial::HostMalformed)?;
+        if self.uri.authority().is_none()
+            && let Some(host) = plain_host(text)
+        {
+            return Ok(host.to_owned());
+        }
         let authority: Authority = text.parse().map_err(|_| Denial::HostMalformed)?;
         if let Some(target) = self.uri.authority()
             && !target.as_str().eq_ignore_ascii_case(text)
@@ -133,5 +138,41 @@ impl Exchange {
         }
         let host = host.strip_suffix('.').unwrap_or(host);
         if host.is_empty() { Err(Denial::HostMalformed) } else { Ok(host.to_ascii_lowercase()) }
+    }
+}
+
+/// The host of a field that is a name in small letters, or an address, and a port at most: nearly all are.
+fn plain_host(text: &str) -> Option<&str> {
+    let (host, port) = text.split_once(':').unwrap_or((text, "0"));
+    let name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    let sound = (1..=MOST_DIGITS).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
+    (sound && !host.is_empty() && !host.ends_with('.') && host.bytes().all(name)).then_some(host)
+}
+
+/// Of a port.
+const MOST_DIGITS: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What is read at first sight is what the whole reading finds.
+        #[test]
+        fn a_plain_host_is_the_host_of_the_authority(text in "[a-z0-9._:@\\[\\]A-Z-]{0,14}(:[0-9]{0,6})?") {
+            if let Some(host) = plain_host(&text) {
+                let authority: Authority = text.parse().unwrap();
+                prop_assert_eq!(authority.host(), host);
+                prop_assert_eq!(host.to_ascii_lowercase(), host);
+            }
+        }
+    }
+
+    #[test]
+    fn ordinary_hosts_are_read_at_first_sight() {
+        let read = ["api.example.com", "api.example.com:8443", "10.0.0.1", "[::1]:80", "API.example.com", "a@b", "a.", "a:", ""];
+        let expected = [Some("api.example.com"), Some("api.example.com"), Some("10.0.0.1"), None, None, None, None, None, None];
+        assert_eq!(read.map(plain_host), expected);
     }
 }

@@ -3,7 +3,9 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::ops::Range;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::listener::Peer;
@@ -18,27 +20,26 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    remove_each(headers, |name| HOP_BY_HOP.contains(name));
+}
+
+/// Removes the fields of every name that is said to be unwanted.
+pub fn remove_each(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_unwanted(name)).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
 }
 
-/// Removes what a server that reads any other character as `-` (CGI, WSGI) would take for the framing of the message,
+/// Whether a server that reads any other character as `-` (CGI, WSGI) would take this for the framing of the message,
 /// beside the one that is written when it is sent.
-pub fn remove_false_framing(headers: &mut HeaderMap) {
-    let folded = |b: u8| if b.is_ascii_alphanumeric() { b } else { b'-' };
-    let is_false = |name: &&HeaderName| {
-        let is = |known: &HeaderName| {
-            *name != known
-                && name.as_str().len() == known.as_str().len()
-                && name.as_str().bytes().map(folded).eq(known.as_str().bytes())
-        };
-        is(&header::TRANSFER_ENCODING) || is(&header::CONTENT_LENGTH)
+pub fn is_false_framing(name: &HeaderName) -> bool {
+    let is = |known: &HeaderName| {
+        name.as_str().len() == known.as_str().len()
+            && name != known
+            && name.as_str().bytes().map(folded).eq(known.as_str().bytes())
     };
-    let found: Vec<HeaderName> = headers.keys().filter(is_false).cloned().collect();
-    for name in found {
-        headers.remove(name);
-    }
+    is(&header::TRANSFER_ENCODING) || is(&header::CONTENT_LENGTH)
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -73,29 +74,80 @@ pub fn set_forwarded(headers: &mut HeaderMap, origin: &Origin<'_>) {
     let client = origin.client.to_canonical();
     let peer = origin.peer.to_canonical();
     let kept = if origin.trust == Peer::Trusted { Kept::of(headers) } else { Kept::default() };
-    remove_claims(headers, origin.trust);
-    remove_method_overrides(headers);
-    headers.remove(X_FORWARDED_FOR);
-    headers.remove(header::FORWARDED);
+    remove_each(headers, |name| {
+        is_false_claim(name, origin.trust) || is_method_override(name) || name == X_FORWARDED_FOR || name == header::FORWARDED
+    });
 
-    let mut chain = kept.x_forwarded_for.unwrap_or_default();
-    let known = if chain.is_empty() && client != peer { format!("{client}, {peer}") } else { peer.to_string() };
-    push(&mut chain, &known);
-
-    let proto = kept.proto.as_deref().unwrap_or(origin.scheme);
     let host = kept.host.as_deref().unwrap_or(origin.host);
-    let mut forwarded = kept.forwarded.unwrap_or_default();
-    // A hop is named by whom it heard from; what the peer heard it has said itself, or it stands first in our own words.
-    if forwarded.is_empty() && client != peer {
-        push(&mut forwarded, &format!("for={}", node(client)));
-    }
-    push(&mut forwarded, &format!("for={};host={};proto={proto}", node(peer), quoted(host)));
+    let proto = kept.proto.unwrap_or(origin.scheme);
+    let mut values = Values::default();
+    let chain = values.add(|text| {
+        match kept.x_forwarded_for {
+            Some(chain) => text.extend([&*chain, ", "]),
+            None if client != peer => {
+                push_address(text, client);
+                text.push_str(", ");
+            }
+            None => {}
+        }
+        push_address(text, peer);
+    });
+    let real_ip = values.add(|text| push_address(text, client));
+    let forwarded_host = values.add(|text| text.push_str(host));
+    let forwarded = values.add(|text| {
+        // A hop is named by whom it heard from; what the peer heard it has said itself, or it stands first in our own words.
+        match kept.forwarded {
+            Some(elements) => text.extend([&*elements, ", "]),
+            None if client != peer => {
+                push_for(text, client);
+                text.push_str(", ");
+            }
+            None => {}
+        }
+        push_for(text, peer);
+        text.push_str(";host=");
+        push_quoted(text, host);
+        text.extend([";proto=", proto]);
+    });
+    let values = values.finish();
+    values.set(headers, X_FORWARDED_FOR, chain);
+    values.set(headers, X_REAL_IP, real_ip);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    values.set(headers, X_FORWARDED_HOST, forwarded_host);
+    values.set(headers, header::FORWARDED, forwarded);
+}
 
-    set(headers, X_FORWARDED_FOR, &chain);
-    set(headers, X_REAL_IP, &client.to_string());
-    set(headers, X_FORWARDED_PROTO, proto);
-    set(headers, X_FORWARDED_HOST, host);
-    set(headers, header::FORWARDED, &forwarded);
+/// The values of several headers, written into one piece of memory that they then share.
+#[derive(Default)]
+pub struct Values(String);
+
+/// Values that are written.
+pub struct Written(Bytes);
+
+impl Values {
+    /// Appends one, and says where it is.
+    pub fn add(&mut self, write: impl FnOnce(&mut String)) -> Range<usize> {
+        let start = self.0.len();
+        self.0.reserve(ROOM.saturating_sub(start));
+        write(&mut self.0);
+        start..self.0.len()
+    }
+
+    pub fn finish(self) -> Written {
+        Written(Bytes::from(self.0))
+    }
+}
+
+impl Written {
+    /// Sets a header to what stands there. What is no header's value is better left out than sent: our own words are plain
+    /// ASCII, and a host was a header's value before.
+    pub fn set(&self, headers: &mut HeaderMap, name: HeaderName, at: Range<usize>) {
+        if let Ok(value) = HeaderValue::from_maybe_shared(self.0.slice(at)) {
+            headers.insert(name, value);
+        } else {
+            headers.remove(name);
+        }
+    }
 }
 
 /// What a trusted peer said.
@@ -103,7 +155,7 @@ pub fn set_forwarded(headers: &mut HeaderMap, origin: &Origin<'_>) {
 struct Kept {
     x_forwarded_for: Option<String>,
     forwarded: Option<String>,
-    proto: Option<String>,
+    proto: Option<&'static str>,
     host: Option<String>,
 }
 
@@ -114,7 +166,8 @@ impl Kept {
             // `client_address` reads the one that stands first here; the other may be the client's invention.
             forwarded: if x_forwarded_for.is_some() { None } else { joined(headers, &header::FORWARDED) },
             x_forwarded_for,
-            proto: single(headers, &X_FORWARDED_PROTO).filter(|proto| proto == "http" || proto == "https"),
+            proto: single(headers, &X_FORWARDED_PROTO)
+                .and_then(|said| ["http", "https"].into_iter().find(|known| said == *known)),
             host: single(headers, &X_FORWARDED_HOST),
         }
     }
@@ -142,62 +195,65 @@ fn push(list: &mut String, item: &str) {
     list.push_str(item);
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    // Our own words are plain ASCII; the host was a header value before. What is none is better left out than sent.
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    } else {
-        headers.remove(name);
+/// IPv4 without the machinery of formatting: each request writes a few.
+fn push_address(text: &mut String, address: IpAddr) {
+    let IpAddr::V4(v4) = address else {
+        let _ = write!(text, "{address}");
+        return;
+    };
+    for (index, octet) in v4.octets().into_iter().enumerate() {
+        if index > 0 {
+            text.push('.');
+        }
+        for digit in [octet / 100, octet / 10 % 10].into_iter().skip_while(|digit| *digit == 0 && octet < 100) {
+            if octet >= 10 || digit > 0 {
+                text.push(char::from(b'0' + digit));
+            }
+        }
+        text.push(char::from(b'0' + octet % 10));
     }
 }
 
-/// A node of RFC 7239, section 6: IPv6 in brackets and quotes.
-fn node(address: IpAddr) -> String {
+/// `for=` and a node of RFC 7239, section 6: IPv6 in brackets and quotes.
+fn push_for(text: &mut String, address: IpAddr) {
+    text.push_str("for=");
     match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+        IpAddr::V4(_) => push_address(text, address),
+        IpAddr::V6(v6) => {
+            let _ = write!(text, "\"[{v6}]\"");
+        }
     }
 }
 
 /// A token as it is, anything else as a quoted string (RFC 9110, section 5.6): no value can end its own element.
-fn quoted(text: &str) -> String {
+fn push_quoted(text: &mut String, value: &str) {
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if !text.is_empty() && text.bytes().all(is_token) {
-        return text.to_owned();
+    if !value.is_empty() && value.bytes().all(is_token) {
+        return text.push_str(value);
     }
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
+    text.push('"');
+    for character in value.chars() {
         if matches!(character, '"' | '\\') {
-            out.push('\\');
+            text.push('\\');
         }
-        let _ = out.write_char(character);
+        text.push(character);
     }
-    out.push('"');
-    out
+    text.push('"');
 }
 
-/// Removes claims of where a request comes from. A spelling with `_`, `.` or the like for `-` is never a proxy's: it is a
-/// client's, meant for an upstream that reads both as one (CGI, WSGI), and goes whoever sent it.
-fn remove_claims(headers: &mut HeaderMap, trust: Peer) {
-    let is_false = |name: &&HeaderName| {
-        let text = name.as_str();
-        is_claim(text) && (trust == Peer::Untrusted || text.bytes().any(|b| folded(b) != b))
-    };
-    let found: Vec<HeaderName> = headers.keys().filter(is_false).cloned().collect();
-    for name in found {
-        headers.remove(name);
-    }
+/// Whether a name claims where a request comes from, and may not. A spelling with `_`, `.` or the like for `-` is never a
+/// proxy's: it is a client's, meant for an upstream that reads both as one (CGI, WSGI), and goes whoever sent it.
+fn is_false_claim(name: &HeaderName, trust: Peer) -> bool {
+    let text = name.as_str();
+    is_claim(text) && (trust == Peer::Untrusted || text.bytes().any(|b| folded(b) != b))
 }
 
-/// Removes what frameworks take for the method in place of the one that was judged. Nobody may say so, a trusted peer
+/// Whether frameworks take the field for the method in place of the one that was judged. Nobody may say so, a trusted peer
 /// neither: its method was judged as well.
-fn remove_method_overrides(headers: &mut HeaderMap) {
-    let is_override = |name: &&HeaderName| METHOD_OVERRIDES.iter().any(|word| name.as_str().bytes().map(folded).eq(word.bytes()));
-    let found: Vec<HeaderName> = headers.keys().filter(is_override).cloned().collect();
-    for name in found {
-        headers.remove(name);
-    }
+fn is_method_override(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let same = |word: &str| text.len() == word.len() && text.bytes().map(folded).eq(word.bytes());
+    text.starts_with('x') && METHOD_OVERRIDES.into_iter().any(same)
 }
 
 /// `name` is lower case.
@@ -222,6 +278,8 @@ pub fn join_path(base: &str, path_and_query: &str) -> String {
     format!("{base}{path_and_query}")
 }
 
+/// Names the request in answers, logs and to the upstream.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -268,6 +326,9 @@ const CLAIMS: [&str; 9] = [
     "cf-connecting-ip",
 ];
 
+/// For the values of one request's forwarding headers.
+const ROOM: usize = 192;
+
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 #[cfg(test)]
@@ -301,7 +362,7 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("transferencoding", "chunked"),
         ]);
-        remove_false_framing(&mut map);
+        remove_each(&mut map, is_false_framing);
         let kept = ["content-length: 3", "content-lengths: 4", "transfer-encoding: chunked", "transferencoding: chunked"];
         assert_eq!(listed(&map), kept);
     }

@@ -4,6 +4,7 @@
 //! below), every spelling of an identity header goes, the credential goes, the forwarding headers are rebuilt, and only
 //! then the identity is set.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header};
@@ -15,7 +16,7 @@ use crate::config::CredentialHandling;
 use crate::contract::{Api, CallerFacts, Carrier, Facts, KeyFacts, Route};
 use crate::pipeline::authorize::Permit;
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::headers::{self, Origin};
+use crate::pipeline::headers::{self, Origin, Values, X_REQUEST_ID};
 
 /// A request that may be forwarded. Only [`apply`] makes one, and `forward` accepts nothing else.
 pub struct Authorized {
@@ -45,12 +46,12 @@ pub fn apply(
     body: Body,
 ) -> Authorized {
     let mut out = std::mem::take(&mut exchange.headers);
-    headers::remove_false_framing(&mut out);
     headers::remove_hop_by_hop(&mut out);
-    strip_identity(api, &mut out);
+    headers::remove_each(&mut out, |name| headers::is_false_framing(name) || is_identity(api, name));
     strip_credentials(api, route, used, &mut out);
-    let host = out.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-    let origin = Origin { client: exchange.client, peer: exchange.peer.ip(), trust: exchange.trust, scheme: "http", host: &host };
+    let host = out.get(header::HOST).cloned();
+    let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let origin = Origin { client: exchange.client, peer: exchange.peer.ip(), trust: exchange.trust, scheme: "http", host };
     headers::set_forwarded(&mut out, &origin);
     set_correlation(exchange, &mut out);
     set_identity(api, permit, &mut out);
@@ -65,6 +66,9 @@ pub fn apply(
 /// The normalised path, rewritten where the route says so, and the query as it came.
 fn target(exchange: &Exchange) -> Uri {
     let path = exchange.notes.forwarded_path.as_ref().or(exchange.notes.path.as_ref()).map_or("/", |path| path.as_str());
+    if let Some(as_it_came) = exchange.uri.path_and_query().filter(|target| target.path() == path) {
+        return as_it_came.clone().into();
+    }
     let text = match exchange.uri.query() {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
@@ -72,15 +76,11 @@ fn target(exchange: &Exchange) -> Uri {
     Uri::try_from(text).unwrap_or_default()
 }
 
-/// Removes every header that an upstream could take for one of ours: any case, and any other character for `-`, because
-/// CGI, WSGI and some frameworks read them as one name (CGI servers make `_` of all that is no letter and no digit).
-fn strip_identity(api: &Api, out: &mut HeaderMap) {
+/// Whether an upstream could take a header for one of ours: any case, and any other character for `-`, because CGI, WSGI
+/// and some frameworks read them as one name (CGI servers make `_` of all that is no letter and no digit).
+fn is_identity(api: &Api, name: &HeaderName) -> bool {
     let same = |a: &str, b: &str| a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| folded(a) == folded(b));
-    let ours = |name: &HeaderName| api.identity.reserved.iter().any(|known| same(known.as_str(), name.as_str()));
-    let spoofed: Vec<HeaderName> = out.keys().filter(|name| ours(name)).cloned().collect();
-    for name in spoofed {
-        out.remove(name);
-    }
+    api.identity.reserved.iter().any(|known| same(known.as_str(), name.as_str()))
 }
 
 fn folded(byte: u8) -> u8 {
@@ -100,14 +100,23 @@ fn strip_credentials(api: &Api, route: &Route, used: Option<&HeaderName>, out: &
 /// `X-Request-Id` is ours; `traceparent` is passed on when it is well formed, and started when it is not there
 /// (W3C Trace Context, section 3.2).
 fn set_correlation(exchange: &Exchange, out: &mut HeaderMap) {
-    insert(out, HeaderName::from_static("x-request-id"), &exchange.request_id);
-    let traceparent = HeaderName::from_static("traceparent");
-    let mut values = out.get_all(&traceparent).iter();
-    let sound = matches!((values.next(), values.next()), (Some(value), None) if is_traceparent(value.as_bytes()));
-    if !sound {
-        let parent: String = exchange.request_id.chars().rev().take(16).collect();
-        out.remove("tracestate");
-        insert(out, traceparent, &format!("00-{}-{parent}-01", exchange.request_id));
+    let id = &*exchange.request_id;
+    let mut values = Values::default();
+    let request_id = values.add(|text| text.push_str(id));
+    let mut parents = out.get_all(&TRACEPARENT).iter();
+    let sound = matches!((parents.next(), parents.next()), (Some(value), None) if is_traceparent(value.as_bytes()));
+    let traceparent = (!sound).then(|| {
+        values.add(|text| {
+            // The second half of an id is as random as the first.
+            let parent = id.split_at_checked(16).map_or(id, |(_, half)| half);
+            text.extend(["00-", id, "-", parent, "-01"]);
+        })
+    });
+    let values = values.finish();
+    values.set(out, X_REQUEST_ID, request_id);
+    if let Some(traceparent) = traceparent {
+        out.remove(TRACESTATE);
+        values.set(out, TRACEPARENT, traceparent);
     }
 }
 
@@ -142,6 +151,9 @@ fn set_identity(api: &Api, permit: &Permit, out: &mut HeaderMap) {
     }
 }
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
 /// What may not stand in an identity header as it is: everything outside visible ASCII, and the percent sign that marks
 /// an escape.
 const OUTSIDE: &AsciiSet = &CONTROLS.add(b'%');
@@ -152,7 +164,7 @@ const IN_LIST: &AsciiSet = &OUTSIDE.add(b',').add(b' ');
 fn header_text(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
-        Value::String(text) => Some(utf8_percent_encode(text, OUTSIDE).to_string()),
+        Value::String(text) => Some(Cow::from(utf8_percent_encode(text, OUTSIDE)).into_owned()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         Value::Array(items) => Some(items.iter().map(item_text).collect::<Vec<_>>().join(",")),
         Value::Object(_) => Some(utf8_percent_encode(&value.to_string(), OUTSIDE).to_string()),
@@ -161,7 +173,7 @@ fn header_text(value: &Value) -> Option<String> {
 
 fn item_text(item: &Value) -> String {
     let text = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
-    utf8_percent_encode(&text, IN_LIST).to_string()
+    Cow::from(utf8_percent_encode(&text, IN_LIST)).into_owned()
 }
 
 fn insert(out: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -300,7 +312,7 @@ mod tests {
                     kept += 1;
                 }
             }
-            strip_identity(&api, &mut out);
+            headers::remove_each(&mut out, |name| is_identity(&api, name));
             prop_assert!(out.keys().all(|name| !reserved.contains(&as_cgi(name.as_str()))), "{:?}", out);
             prop_assert_eq!(out.len(), kept);
         }

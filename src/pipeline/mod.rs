@@ -26,10 +26,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response, header};
+use http_body::Body as _;
 
 use crate::body::{Body, Incoming};
 use crate::clock::Now;
-use crate::contract::{Api, Operation, Route, Target};
+use crate::contract::{Api, Endpoint, Operation, Route, Target};
 use crate::issuer::Call;
 use crate::limiter::{Counted, Limiter, Spending, Waited};
 use crate::observe::Verdict;
@@ -246,7 +247,7 @@ impl Worker {
             ledger.write_headers(api.limit_headers, exchange.now, response.headers_mut());
         }
         if let Ok(id) = http::HeaderValue::from_str(&exchange.request_id) {
-            response.headers_mut().insert("x-request-id", id);
+            response.headers_mut().insert(headers::X_REQUEST_ID, id);
         }
         account.close(response, verdict, rejection.as_ref())
     }
@@ -265,23 +266,41 @@ impl Worker {
         }
         let progress = self.pipeline.door(exchange).map_or(Duration::MAX, |door| door.body_progress);
         let mut body = Body::from_client(incoming, judged.max_body, progress)?;
-        account.received = Some(body.meter());
+        account.received = (!body.is_end_stream()).then(|| body.meter());
         match &judged.route.target {
-            Target::Local(endpoint) => {
-                let body = body.collect(endpoint.max_body).await?;
-                let call = call(&judged, &mut account.exchange, body, ledger.waited);
-                let mut response = judged.service.issuer.answer(endpoint, call).await?;
-                respond::mark_as_ours(&judged.service.api, response.headers_mut());
-                Ok((response, Verdict::Answered))
-            }
+            // Boxed, because a request that is forwarded should not carry the room for answering one here.
+            Target::Local(endpoint) => Box::pin(Self::answer(&judged, endpoint, account, body, ledger.waited)).await,
             Target::Upstream => {
-                let response = self.forward(&judged, account, body).await?;
-                Ok((response, Verdict::Forwarded))
+                let sending = self.forward(&judged, account, body)?;
+                let before = crate::clock::tick();
+                let response = sending.await;
+                account.exchange.notes.upstream_us = Some(crate::clock::tick().since(before));
+                Ok((response?, Verdict::Forwarded))
             }
         }
     }
 
-    async fn forward(&self, judged: &Judged<'_>, account: &mut Account, body: Body) -> Result<Response<Body>, Rejection> {
+    async fn answer(
+        judged: &Judged<'_>,
+        endpoint: &Endpoint,
+        account: &mut Account,
+        body: Body,
+        waited: Waited,
+    ) -> Result<(Response<Body>, Verdict), Rejection> {
+        let body = body.collect(endpoint.max_body).await?;
+        let call = call(judged, &mut account.exchange, body, waited);
+        let mut response = judged.service.issuer.answer(endpoint, call).await?;
+        respond::mark_as_ours(&judged.service.api, response.headers_mut());
+        Ok((response, Verdict::Answered))
+    }
+
+    /// Rewrites the request for the upstream. What is returned sends it.
+    fn forward(
+        &self,
+        judged: &Judged<'_>,
+        account: &mut Account,
+        body: Body,
+    ) -> Result<impl Future<Output = Result<Response<Body>, Rejection>>, Rejection> {
         panic_point!("inject");
         let exchange = &mut account.exchange;
         let used = judged.credential.as_ref().map(|credential| &credential.header);
@@ -290,10 +309,7 @@ impl Worker {
         let upstream = self.upstreams.get(judged.index).ok_or_else(gap)?;
         let patience = self.response_timeouts.get(judged.index).copied().unwrap_or(Duration::MAX);
         exchange.notes.upstream = Some(judged.service.upstream.clone());
-        let before = crate::clock::now().tick;
-        let response = forward::send(upstream, authorized, patience).await;
-        account.exchange.notes.upstream_us = Some(crate::clock::now().tick.since(before));
-        response
+        Ok(forward::send(upstream, authorized, patience))
     }
 }
 

@@ -6,6 +6,7 @@
 //! would decode to another escape. Decoded: letters, digits, `-`, `_` and `~` (RFC 3986, section 6.2.2.2). Everything
 //! else stays as it came.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::rejection::Denial;
@@ -20,6 +21,10 @@ impl NormalPath {
     /// # Errors
     /// [`Denial::PathAmbiguous`], naming what is ambiguous.
     pub fn parse(raw: &str) -> Result<Self, Denial> {
+        if is_plain(raw) { Ok(Self(raw.to_owned())) } else { Self::parse_any(raw) }
+    }
+
+    fn parse_any(raw: &str) -> Result<Self, Denial> {
         let Some(rest) = raw.strip_prefix('/') else { return Err(ambiguous("it does not start with a slash")) };
         let mut out = String::with_capacity(raw.len());
         let mut segments = rest.split('/').peekable();
@@ -43,8 +48,23 @@ impl NormalPath {
         Ok(Self(out))
     }
 
+    /// The path as a server reads it that tells no capitals apart.
+    ///
+    /// # Errors
+    /// As [`NormalPath::parse`]: the letters of an escape are letters too.
+    pub fn in_small_letters(&self) -> Result<Cow<'_, Self>, Denial> {
+        match self.0.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Self::parse(&self.0.to_ascii_lowercase()).map(Cow::Owned),
+            false => Ok(Cow::Borrowed(self)),
+        }
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    pub fn into_string(self) -> String {
+        self.0
     }
 
     /// What follows a prefix of whole segments, with its slash. `None` where the path does not begin with it.
@@ -68,6 +88,20 @@ impl fmt::Display for NormalPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether the path is its own normal form at first sight, as nearly all are. Says no where it would have to look twice.
+fn is_plain(raw: &str) -> bool {
+    let mut begins = false;
+    let is_plain = |byte: u8| {
+        let at_start = std::mem::replace(&mut begins, byte == b'/');
+        match byte {
+            // An empty segment, or one that may be of dots.
+            b'/' | b'.' => !at_start,
+            _ => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b':' | b'@' | b',' | b'=' | b'+' | b'*'),
+        }
+    };
+    raw.starts_with('/') && raw.bytes().all(is_plain)
 }
 
 fn normalise_segment(segment: &str, out: &mut String) -> Result<(), Denial> {
@@ -137,6 +171,24 @@ fn ambiguous(what: &'static str) -> Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// There is one normal form, however it was found.
+        #[test]
+        fn what_is_plain_at_first_sight_is_plain(raw in "[/a-zA-Z0-9.%;:@,=+*_~!$&'()\\[\\]{}\\\\ \"-]{0,12}") {
+            if is_plain(&raw) {
+                prop_assert_eq!(NormalPath::parse_any(&raw).map(|path| path.0).ok(), Some(raw));
+            }
+        }
+    }
+
+    #[test]
+    fn ordinary_paths_are_plain_at_first_sight() {
+        let plain: Vec<_> =
+            ["/", "/api/v1/items", "/a/b.c/", "//", "/.well-known", "/a/..", "/a%2fb", "a", ""].map(is_plain).into();
+        assert_eq!(plain, [true, true, true, false, false, false, false, false, false]);
+    }
 
     fn parse(raw: &str) -> Result<String, &'static str> {
         match NormalPath::parse(raw) {

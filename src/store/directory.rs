@@ -54,6 +54,15 @@ pub(super) struct Shards<K, V> {
 }
 
 impl Directory {
+    /// One that holds these keys and nothing else, for benches.
+    #[cfg(any(test, feature = "internals"))]
+    pub fn of_keys(keys: impl IntoIterator<Item = ApiKey>) -> Self {
+        let directory = Self::default();
+        let image = |key: ApiKey| Image::Key { realm: key.realm.clone(), id: key.id.0.clone(), key: Some(Arc::new(key)) };
+        directory.replace(keys.into_iter().map(image).collect());
+        directory
+    }
+
     pub fn account(&self, realm: &str, id: &AccountId) -> Option<Arc<Account>> {
         self.realms.load().get(realm)?.accounts.find(id.as_str())
     }

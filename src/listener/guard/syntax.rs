@@ -41,7 +41,7 @@ pub fn field_line(bytes: &[u8], read: usize) -> Line<'_> {
     };
     // The last byte may be the CR of the line's end.
     let known = read.saturating_sub(name.len() + 2).min(rest.len());
-    let run = split_run(rest.get(known..).unwrap_or_default(), is_value).0.len();
+    let run = value_run(rest.get(known..).unwrap_or_default());
     let (value, rest) = rest.split_at_checked(known + run).unwrap_or((rest, &[]));
     match rest {
         [] | [b'\r'] => Line::Incomplete,
@@ -58,6 +58,14 @@ pub fn field_line(bytes: &[u8], read: usize) -> Line<'_> {
 pub fn split_run(bytes: &[u8], class: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     let length = bytes.iter().position(|byte| !class(*byte)).unwrap_or(bytes.len());
     bytes.split_at_checked(length).unwrap_or((bytes, &[]))
+}
+
+/// How many bytes a value takes up. Whole lanes first, which a processor judges at once: most of a head are values.
+fn value_run(bytes: &[u8]) -> usize {
+    let is_sound =
+        |lane: &[u8]| lane.iter().fold(true, |sound, byte| sound & ((*byte >= b' ' && *byte != 0x7f) | (*byte == b'\t')));
+    let lanes = bytes.chunks_exact(LANE).take_while(|lane| is_sound(lane)).count() * LANE;
+    lanes + split_run(bytes.get(lanes..).unwrap_or_default(), is_value).0.len()
 }
 
 /// `tchar` (RFC 9110, section 5.6.2).
@@ -118,12 +126,24 @@ const CLASSES: [u8; 256] = {
 
 /// A line that ends in a lone LF, or a lone CR inside one.
 pub const BARE_LINE_END: &str = "a line that does not end in CR LF";
+const LANE: usize = 16;
 /// Far below what the header map takes, and far above what anybody sends.
 pub const LONGEST_NAME: usize = 256;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_ends_at_the_first_byte_that_it_may_not_hold_wherever_that_stands() {
+        for byte in 0..=255 {
+            for at in 0..3 * LANE {
+                let mut bytes = [b'v'; 3 * LANE];
+                bytes[at] = byte;
+                assert_eq!(value_run(&bytes), if is_value(byte) { bytes.len() } else { at }, "{byte} at {at}");
+            }
+        }
+    }
 
     #[test]
     fn a_field_line_has_one_form() {

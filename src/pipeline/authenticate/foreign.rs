@@ -8,6 +8,7 @@ use crate::clock::{Now, Timestamp};
 use crate::config::AccountSource;
 use crate::contract::Api;
 use crate::identity::{Account, AccountId, CredentialKind, Foreign, Membership, Principal, Scope, ScopeSet, SessionId, Status};
+use crate::pipeline::authenticate::Verified;
 use crate::rejection::{Denial, Failure, Rejection};
 use crate::token::{Claims, KeySource, Miss, Profile, kid_of};
 
@@ -67,10 +68,22 @@ impl ForeignIssuer {
     pub fn principal(
         &self,
         api: &Api,
-        claims: &Claims,
-        record: impl FnOnce(&str) -> Result<Arc<Account>, Rejection>,
-        taken: impl FnOnce(&str) -> bool,
+        verified: &Verified,
+        record: impl Fn(&str) -> Result<Arc<Account>, Rejection>,
+        taken: impl Fn(&str) -> bool,
     ) -> Result<Arc<Principal>, Rejection> {
+        let claims = &verified.claims;
+        let known = verified.principal.load_full();
+        // All that a claim says was sound when the principal was made; what the directory says may have changed.
+        if let Some(known) = known {
+            let current = match self.accounts {
+                AccountSource::Store => stored(record(&claims.subject)?, claims, &known.credential_id)?,
+                AccountSource::Claims => self.untaken(claims, &taken).map(|()| known.account.clone())?,
+            };
+            if Arc::ptr_eq(&current, &known.account) {
+                return Ok(known);
+            }
+        }
         let credential_id: Arc<str> = match &claims.id {
             Some(id) => id.as_str().into(),
             // Something to find it by in the log; the token itself never stands there.
@@ -79,11 +92,10 @@ impl ForeignIssuer {
         let tenant = self.tenant(claims)?;
         let account = match self.accounts {
             AccountSource::Store => stored(record(&claims.subject)?, claims, &credential_id)?,
-            // The upstream knows accounts by their ids: one that another issuer makes up must be nobody's here.
-            AccountSource::Claims if taken(&claims.subject) => {
-                return Err(Denial::SubjectTaken { issuer: self.label.clone(), subject: claims.subject.clone() }.into());
+            AccountSource::Claims => {
+                self.untaken(claims, &taken)?;
+                Arc::new(self.account(api, claims, tenant.as_ref())?)
             }
-            AccountSource::Claims => Arc::new(self.account(api, claims, tenant.as_ref())?),
         };
         let roles_bound = self.accounts == AccountSource::Store || self.claims.roles.is_some() || self.claims.scopes.is_none();
         let counted_as = match self.accounts {
@@ -91,7 +103,7 @@ impl ForeignIssuer {
             AccountSource::Claims => Some(format!("{}\0{}", self.label, claims.subject).into()),
         };
         let foreign = Foreign { issuer: self.label.clone(), counted_as, tenant, scopes: self.scopes(claims)?, roles_bound };
-        Ok(Arc::new(Principal {
+        Ok(verified.remember(Principal {
             account,
             kind: CredentialKind::Jwt,
             key: None,
@@ -100,6 +112,14 @@ impl ForeignIssuer {
             credential_id,
             expires_at: Some(claims.expires_at),
         }))
+    }
+
+    /// The upstream knows accounts by their ids: one that another issuer makes up must be nobody's here.
+    fn untaken(&self, claims: &Claims, taken: impl Fn(&str) -> bool) -> Result<(), Denial> {
+        match taken(&claims.subject) {
+            true => Err(Denial::SubjectTaken { issuer: self.label.clone(), subject: claims.subject.clone() }),
+            false => Ok(()),
+        }
     }
 
     /// The account as the claims describe it. Nothing of it is stored.

@@ -11,6 +11,7 @@ mod foreign;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use serde_json::Value;
 
 use crate::clock::{Now, Timestamp};
@@ -43,11 +44,25 @@ pub struct Authenticator {
 pub struct Verified {
     claims: Claims,
     signer: Signer,
+    /// Who the token stood for the last time. It is asked again each time whether that still holds.
+    principal: ArcSwapOption<Principal>,
+}
+
+impl Verified {
+    fn new(claims: Claims, signer: Signer) -> Self {
+        Self { claims, signer, principal: ArcSwapOption::empty() }
+    }
+
+    fn remember(&self, principal: Principal) -> Arc<Principal> {
+        let principal = Arc::new(principal);
+        self.principal.store(Some(principal.clone()));
+        principal
+    }
 }
 
 impl Held for Arc<Verified> {
     fn held_bytes(&self) -> u64 {
-        self.claims.held_bytes()
+        self.claims.held_bytes().saturating_add(PRINCIPAL)
     }
 }
 
@@ -122,12 +137,12 @@ impl Authenticator {
             }
         };
         match verified.signer {
-            Signer::Own => Ok(Arc::new(self.own_principal(api, &verified.claims, now.wall)?)),
+            Signer::Own => self.own_principal(api, &verified, now.wall),
             Signer::Foreign { issuer, .. } => {
                 let issuer = self.issuers.get(issuer).ok_or(Denial::TokenIssuer)?;
                 issuer.principal(
                     api,
-                    &verified.claims,
+                    &verified,
                     |subject| self.active_account(api, subject, now.wall),
                     |subject| self.store.directory().account(&api.facts.realm, &AccountId::new(subject)).is_some(),
                 )
@@ -151,7 +166,7 @@ impl Authenticator {
     /// The signature and the claims. Whose keys are tried is told by the `iss` that the token claims: it is compared again
     /// once the signature holds.
     fn verify_token(&self, api: &Api, token: &str, now: Now) -> Result<Verified, Rejection> {
-        let own = || Ok(Verified { claims: self.tokens.verify(token, now.wall)?, signer: Signer::Own });
+        let own = || Ok(Verified::new(self.tokens.verify(token, now.wall)?, Signer::Own));
         if self.issuers.is_empty() {
             return own();
         }
@@ -177,7 +192,7 @@ impl Authenticator {
             }
             match issuer.verify(token, now) {
                 Ok((claims, generation)) => {
-                    return Ok(Verified { claims, signer: Signer::Foreign { issuer: index, generation } });
+                    return Ok(Verified::new(claims, Signer::Foreign { issuer: index, generation }));
                 }
                 Err(rejection) => last = Some(rejection),
             }
@@ -194,34 +209,41 @@ impl Authenticator {
     }
 
     /// The account of a token of our own, as it is now.
-    fn own_principal(&self, api: &Api, claims: &Claims, now: Timestamp) -> Result<Principal, Rejection> {
+    fn own_principal(&self, api: &Api, verified: &Verified, now: Timestamp) -> Result<Arc<Principal>, Rejection> {
+        let claims = &verified.claims;
         let missing = |claim: &'static str| Denial::TokenClaim { claim: claim.into() };
         let environment = claims.all.get("env").and_then(Value::as_str).ok_or_else(|| missing("env"))?;
         if environment != &*api.facts.environment {
             return Err(Denial::EnvironmentForeign { found: environment.to_owned() }.into());
         }
-        let session = SessionId::new(claims.session.as_deref().ok_or_else(|| missing("sid"))?);
+        let session = claims.session.as_deref().ok_or_else(|| missing("sid"))?;
         let account = self.active_account(api, &claims.subject, now)?;
         let directory = self.store.directory();
         // The epoch is the moment from which the account's sessions count: a password change or a disabled account moves
         // it, and with it every earlier token dies, to the millisecond and on every node.
         let epoch = claims.all.get("epoch").and_then(Value::as_u64).ok_or_else(|| missing("epoch"))?;
-        if directory.session_ended(&api.facts.realm, session.as_str()) || epoch < account.sessions_valid_from.0 {
-            return Err(Denial::SessionEnded { session }.into());
+        let ended = || Denial::SessionEnded { session: SessionId::new(session) };
+        if directory.session_ended(&api.facts.realm, session) || epoch < account.sessions_valid_from.0 {
+            return Err(ended().into());
         }
         // We signed it, so it is of an account that was changed since it was read here.
         if epoch > account.sessions_valid_from.0 {
-            return Err(self.unless_unheard(Denial::SessionEnded { session }, now));
+            return Err(self.unless_unheard(ended(), now));
         }
-        Ok(Principal {
+        if let Some(principal) = verified.principal.load_full()
+            && Arc::ptr_eq(&principal.account, &account)
+        {
+            return Ok(principal);
+        }
+        Ok(verified.remember(Principal {
             account,
             kind: CredentialKind::Jwt,
             key: None,
-            session: Some(session),
+            session: Some(SessionId::new(session)),
             foreign: None,
             credential_id: claims.id.as_deref().ok_or_else(|| missing("jti"))?.into(),
             expires_at: Some(claims.expires_at),
-        })
+        }))
     }
 
     fn verify_key(&self, api: &Api, text: &str, now: Timestamp) -> Result<Principal, Rejection> {
@@ -295,6 +317,8 @@ impl Authenticator {
 
 /// How old the directory may be for what it does not hold to be called unknown. It is brought up to date twice a second.
 const FRESH: Duration = Duration::from_secs(5);
+/// About what a principal that is remembered with its token takes, in bytes.
+const PRINCIPAL: u64 = 1024;
 
 fn describe(principal: &Principal) -> String {
     let until = principal.expires_at.map_or_else(|| "without expiry".to_owned(), |at| format!("valid until {at}"));

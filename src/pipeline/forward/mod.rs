@@ -1,6 +1,7 @@
 //! Sends a request to an upstream and hands its answer back as a stream. Sends what it is given: who may pass, and with
 //! which headers, was decided before.
 
+mod outgoing;
 mod pool;
 mod resolve;
 
@@ -13,36 +14,26 @@ use std::rc::{Rc, Weak};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use crate::body::{Body, BodyError, Deadline, Meter};
+use crate::body::{Body, BodyError};
 use crate::config;
 use crate::pipeline::headers::remove_hop_by_hop;
 use crate::pipeline::inject::Authorized;
 use crate::rejection::{Denial, Failure, Rejection};
-use pool::Server;
+use outgoing::{Outgoing, Spare};
+use pool::{Connection, Server};
 
 /// The servers of one `[[upstream]]`, as one worker uses them.
 pub struct Upstream {
     servers: Vec<Rc<Server>>,
     next: Cell<usize>,
     idle: Duration,
-}
-
-/// A request that may go to more than one server before one answers.
-struct Outgoing {
-    request: Request<Body>,
-    /// As it was judged; each server puts its own base path before it.
-    path: PathAndQuery,
-    /// Of the request's body; `None` when it has none.
-    meter: Option<Meter>,
 }
 
 /// Why a connection gave no answer.
@@ -58,9 +49,13 @@ enum Setback {
 ///
 /// # Errors
 /// Those of [`Upstream::send`].
-pub async fn send(upstream: &Upstream, authorized: Authorized, patience: Duration) -> Result<Response<Body>, Rejection> {
+pub fn send(
+    upstream: &Upstream,
+    authorized: Authorized,
+    patience: Duration,
+) -> impl Future<Output = Result<Response<Body>, Rejection>> {
     let (request, response_timeout) = authorized.into_parts();
-    upstream.send(request, response_timeout.unwrap_or(patience)).await
+    upstream.send(request, response_timeout.unwrap_or(patience))
 }
 
 impl Upstream {
@@ -84,20 +79,40 @@ impl Upstream {
     /// # Errors
     /// [`Failure::UpstreamUnreachable`], [`Failure::UpstreamConnectTimeout`], [`Failure::UpstreamTimeout`],
     /// [`Failure::UpstreamBroken`]; or the [`Denial`] of a client whose body is too large, too slow or broken.
-    pub async fn send(&self, request: Request<Body>, response_timeout: Duration) -> Result<Response<Body>, Rejection> {
-        let mut outgoing = Outgoing::new(request);
+    pub fn send(
+        &self,
+        request: Request<Body>,
+        response_timeout: Duration,
+    ) -> impl Future<Output = Result<Response<Body>, Rejection>> {
+        self.carry(Outgoing::new(request), response_timeout)
+    }
+
+    async fn carry(&self, mut outgoing: Box<Outgoing>, response_timeout: Duration) -> Result<Response<Body>, Rejection> {
         let server = self.next_server()?;
-        if let Some(sender) = server.take() {
-            let copy = outgoing.copy();
-            match self.exchange(server, sender, outgoing, response_timeout).await {
+        if let Some(connection) = server.take() {
+            let spare = outgoing.spare();
+            match self.exchange(server, connection, outgoing, response_timeout).await {
                 Ok(response) => return Ok(response),
-                Err(Setback::Unsent(same)) => outgoing = *same,
-                Err(Setback::Closed(detail)) => outgoing = copy.ok_or_else(|| broken(server, detail))?,
+                Err(Setback::Unsent(same)) => outgoing = same,
+                Err(Setback::Closed(detail)) => {
+                    outgoing = spare.and_then(Spare::unpack).ok_or_else(|| broken(server, detail))?;
+                }
                 Err(Setback::Over(rejection)) => return Err(rejection),
             }
         }
-        let (server, sender) = self.connect(server).await?;
-        self.exchange(server, sender, outgoing, response_timeout).await.map_err(|setback| match setback {
+        // Boxed, because most requests find a connection and should not carry the room for making one.
+        Box::pin(self.send_anew(server, outgoing, response_timeout)).await
+    }
+
+    /// Sends on a new connection.
+    async fn send_anew(
+        &self,
+        first: &Rc<Server>,
+        outgoing: Box<Outgoing>,
+        response_timeout: Duration,
+    ) -> Result<Response<Body>, Rejection> {
+        let (server, connection) = self.connect(first).await?;
+        self.exchange(server, connection, outgoing, response_timeout).await.map_err(|setback| match setback {
             Setback::Unsent(_) => broken(server, "closed before the request was sent"),
             Setback::Closed(detail) => broken(server, detail),
             Setback::Over(rejection) => rejection,
@@ -121,14 +136,14 @@ impl Upstream {
     }
 
     /// A new connection to `first`, or to another server when that one cannot be reached.
-    async fn connect<'a>(&'a self, first: &'a Rc<Server>) -> Result<(&'a Rc<Server>, SendRequest<Body>), Rejection> {
+    async fn connect<'a>(&'a self, first: &'a Rc<Server>) -> Result<(&'a Rc<Server>, Connection), Rejection> {
         let failure = match first.connect().await {
-            Ok(sender) => return Ok((first, sender)),
+            Ok(connection) => return Ok((first, connection)),
             Err(failure) => failure,
         };
         for other in self.servers.iter().filter(|other| !Rc::ptr_eq(first, other) && !other.is_resting()) {
-            if let Ok(sender) = other.connect().await {
-                return Ok((other, sender));
+            if let Ok(connection) = other.connect().await {
+                return Ok((other, connection));
             }
         }
         Err(failure.into())
@@ -137,8 +152,8 @@ impl Upstream {
     async fn exchange(
         &self,
         server: &Rc<Server>,
-        mut sender: SendRequest<Body>,
-        mut outgoing: Outgoing,
+        mut connection: Connection,
+        mut outgoing: Box<Outgoing>,
         response_timeout: Duration,
     ) -> Result<Response<Body>, Setback> {
         let Some(target) = server.target(&outgoing.path) else {
@@ -147,66 +162,21 @@ impl Upstream {
         *outgoing.request.uri_mut() = target;
         outgoing.request.headers_mut().entry(HOST).or_insert_with(|| server.host.clone());
         let asked = outgoing.request.method().clone();
-        let response = answer(server, &mut sender, outgoing, response_timeout).await?;
-        accept(server, sender, response, &asked, self.idle).map_err(Setback::Over)
-    }
-}
-
-impl Outgoing {
-    fn new(mut request: Request<Body>) -> Self {
-        *request.version_mut() = Version::HTTP_11;
-        // An absolute target is the Host header's business, which was judged with it.
-        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-        frame(&mut request);
-        let meter = (!request.body().is_end_stream()).then(|| request.body_mut().meter());
-        Self { request, path, meter }
-    }
-
-    /// A second one, if it may be sent twice.
-    fn copy(&self) -> Option<Self> {
-        if self.meter.is_some() || !self.request.method().is_idempotent() {
-            return None;
-        }
-        let mut request = Request::new(Body::empty());
-        *request.method_mut() = self.request.method().clone();
-        *request.headers_mut() = self.request.headers().clone();
-        Some(Self { request, path: self.path.clone(), meter: None })
-    }
-}
-
-/// Writes the framing headers from the body. hyper would send the body of a GET whose length is unknown as none at all,
-/// and trusts a Content-Length that it finds.
-fn frame(request: &mut Request<Body>) {
-    let length = request.body().size_hint().exact();
-    let has_none = request.body().is_end_stream();
-    let expects_one = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
-    let headers = request.headers_mut();
-    headers.remove(TRANSFER_ENCODING);
-    let stated_zero = headers.remove(CONTENT_LENGTH).is_some();
-    match length {
-        _ if has_none && !expects_one && !stated_zero => {}
-        _ if has_none => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        Some(length) => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        None => {
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
+        let response = answer(server, &mut connection, outgoing, response_timeout).await?;
+        accept(server, connection, response, &asked, self.idle).map_err(Setback::Over)
     }
 }
 
 /// Sends on one connection and waits for the head of the answer.
 async fn answer(
     server: &Server,
-    sender: &mut SendRequest<Body>,
-    outgoing: Outgoing,
+    connection: &mut Connection,
+    outgoing: Box<Outgoing>,
     patience: Duration,
 ) -> Result<Response<Incoming>, Setback> {
-    let Outgoing { request, path, meter } = outgoing;
+    let Outgoing { request, path, meter } = *outgoing;
+    let Connection { sender, deadline } = connection;
     let mut answer = pin!(sender.try_send_request(request));
-    let mut deadline = Deadline::default();
     // Never zero: a wait for the client would begin anew without end.
     let patience = patience.max(LEAST_PAUSE);
     deadline.start(patience);
@@ -279,7 +249,7 @@ fn broken(server: &Server, detail: impl Into<String>) -> Rejection {
 /// connection comes back when the body has been read.
 fn accept(
     server: &Rc<Server>,
-    sender: SendRequest<Body>,
+    connection: Connection,
     response: Response<Incoming>,
     asked: &Method,
     idle: Duration,
@@ -288,11 +258,11 @@ fn accept(
     check_framing(parts.status, &parts.headers, asked).map_err(|detail| broken(server, detail))?;
     remove_hop_by_hop(&mut parts.headers);
     let body = if incoming.is_end_stream() {
-        server.give_back(sender);
+        server.give_back(connection);
         Body::empty()
     } else {
         let server = server.clone();
-        Body::from_upstream(incoming, idle, move || server.give_back(sender))
+        Body::from_upstream(incoming, idle, move || server.give_back(connection))
     };
     let mut ours = Response::new(body);
     *ours.status_mut() = parts.status;

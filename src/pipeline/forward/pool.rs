@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
-use crate::body::Body;
+use crate::body::{Body, Deadline};
 use crate::config::UpstreamTimeouts;
 use crate::config::value::UpstreamUrl;
 use crate::pipeline::forward::resolve::Resolver;
@@ -36,8 +36,15 @@ pub struct Server {
     failed_at: Cell<Option<Instant>>,
 }
 
+/// A connection that is good for one request at a time.
+pub struct Connection {
+    pub sender: SendRequest<Body>,
+    /// Of the request that is on it. Kept with the connection, so that not each request sets a timer of the runtime.
+    pub deadline: Deadline,
+}
+
 struct Idle {
-    sender: SendRequest<Body>,
+    connection: Connection,
     since: Instant,
 }
 
@@ -67,14 +74,14 @@ impl Server {
     }
 
     /// A kept connection that is good for a request as far as anyone can know.
-    pub fn take(&self) -> Option<SendRequest<Body>> {
+    pub fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { sender, since }) = idle.pop() {
+        while let Some(Idle { connection, since }) = idle.pop() {
             if since.elapsed() > self.timeouts.idle {
                 // Everything below it is older still.
                 idle.clear();
-            } else if sender.is_ready() {
-                return Some(sender);
+            } else if connection.sender.is_ready() {
+                return Some(connection);
             }
         }
         None
@@ -82,16 +89,16 @@ impl Server {
 
     /// Keeps a connection whose answer has been read to its end. One that hyper would not use again is dropped: the
     /// server said `close`, sent more than its answer, or still takes the request's body.
-    pub fn give_back(&self, sender: SendRequest<Body>) {
+    pub fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
-        if sender.is_ready() && idle.len() < MOST_IDLE {
-            idle.push(Idle { sender, since: Instant::now() });
+        if connection.sender.is_ready() && idle.len() < MOST_IDLE {
+            idle.push(Idle { connection, since: Instant::now() });
         }
     }
 
     /// Closes what has been idle too long.
     pub fn sweep(&self) {
-        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() <= self.timeouts.idle);
+        self.idle.borrow_mut().retain(|idle| !idle.connection.sender.is_closed() && idle.since.elapsed() <= self.timeouts.idle);
     }
 
     /// Whether the last connect failed a short while ago.
@@ -103,7 +110,7 @@ impl Server {
     ///
     /// # Errors
     /// [`Failure::UpstreamUnreachable`] or [`Failure::UpstreamConnectTimeout`].
-    pub async fn connect(&self) -> Result<SendRequest<Body>, Failure> {
+    pub async fn connect(&self) -> Result<Connection, Failure> {
         let upstream = self.label.clone();
         let made = match timeout(self.timeouts.connect, self.dial()).await {
             Ok(Ok(socket)) => handshake(socket).await.map_err(|detail| Failure::UpstreamUnreachable { upstream, detail }),
@@ -131,7 +138,7 @@ impl Server {
     }
 }
 
-async fn handshake(socket: TcpStream) -> Result<SendRequest<Body>, String> {
+async fn handshake(socket: TcpStream) -> Result<Connection, String> {
     // Fails only for a connection that is gone, which the first request finds out.
     let _ = socket.set_nodelay(true);
     let mut http = Builder::new();
@@ -142,7 +149,7 @@ async fn handshake(socket: TcpStream) -> Result<SendRequest<Body>, String> {
     spawn_local(async move {
         let _ = connection.await;
     });
-    Ok(sender)
+    Ok(Connection { sender, deadline: Deadline::default() })
 }
 
 /// Idle connections that one worker keeps to one server.

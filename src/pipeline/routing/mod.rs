@@ -78,8 +78,8 @@ impl Routing {
     pub fn find(&self, exchange: &mut Exchange) -> Result<Found, Denial> {
         let host = exchange.read_host()?;
         let api = self.listeners.get(&exchange.listener).and_then(|hosts| hosts.find(&host));
-        exchange.notes.host = Some(host.clone());
-        let api = api.ok_or(Denial::HostUnknown { host })?;
+        let host = exchange.notes.host.insert(host);
+        let api = api.ok_or_else(|| Denial::HostUnknown { host: host.clone() })?;
         exchange.notes.api = Some(api);
         self.find_route(api, exchange).map(|(route, captures)| Found { api, route, captures })
     }
@@ -100,7 +100,7 @@ impl Routing {
     /// [`Denial::PathAmbiguous`].
     pub fn look_up_twice(&self, api: usize, method: &Method, path: &NormalPath) -> Result<Lookup, Denial> {
         let lookup = self.look_up(api, method, path);
-        let small = NormalPath::parse(&path.as_str().to_ascii_lowercase())?;
+        let small = path.in_small_letters()?;
         let folded = self.folded.get(api).map_or(Lookup::Nothing, |folded| folded.tree.find(method, &small));
         match (&lookup, folded) {
             (Lookup::Found { route, .. }, Lookup::Found { route: other, .. }) if *route == other => Ok(lookup),
@@ -138,9 +138,9 @@ impl Routing {
         let Some(folded) = self.folded.get(api).filter(|folded| folded.is_open_rest.get(route) == Some(&true)) else {
             return false;
         };
-        let path = exchange.notes.path.as_ref().map(|path| NormalPath::parse(&path.as_str().to_ascii_lowercase()));
-        let Some(Ok(path)) = path else { return false };
-        match folded.tree.find(&exchange.method, &path) {
+        let Some(path) = &exchange.notes.path else { return false };
+        let Ok(small) = path.in_small_letters() else { return false };
+        match folded.tree.find(&exchange.method, &small) {
             Lookup::Found { route: other, .. } => other != route,
             Lookup::WrongMethod(_) | Lookup::Nothing => false,
         }

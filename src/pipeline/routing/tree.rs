@@ -1,6 +1,7 @@
 //! Paths and methods to routes. Segment by segment a literal beats a capture and a capture beats a tail; when the better
 //! branch has no route for the method, the next one is tried, so that `POST /nodes/query` does not hide `GET /nodes/**`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -110,7 +111,7 @@ impl Search<'_> {
             return self.choose(&branch.ends, depth).or_else(|| self.choose(&branch.tails, depth));
         };
         // Decoded, because the upstream decodes it: `v1%2e0` is `v1.0`, whichever of the two a pattern says.
-        if let Some(next) = branch.literals.get(&decode(segment))
+        if let Some(next) = branch.literals.get(&*decode(segment))
             && let Some(hit) = self.descend(next, depth + 1)
         {
             return Some(hit);
@@ -139,7 +140,7 @@ impl Search<'_> {
 
     fn captures(&self, end: &End, depth: usize) -> Vec<(Arc<str>, String)> {
         let mut out: Vec<(Arc<str>, String)> =
-            end.captures.iter().zip(&self.values).map(|(name, value)| (name.clone(), decode(value))).collect();
+            end.captures.iter().zip(&self.values).map(|(name, value)| (name.clone(), decode(value).into_owned())).collect();
         if let Some(name) = &end.tail {
             out.push((name.clone(), self.segments.get(depth..).unwrap_or_default().join("/")));
         }
@@ -148,8 +149,8 @@ impl Search<'_> {
 }
 
 /// The normaliser proved that the escapes are UTF-8 and hold no slash.
-fn decode(segment: &str) -> String {
-    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
+fn decode(segment: &str) -> Cow<'_, str> {
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy()
 }
 
 #[cfg(test)]

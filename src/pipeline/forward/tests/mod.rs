@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
