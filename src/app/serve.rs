@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -113,9 +114,14 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
 
 /// The runtime of everything that carries no request: store, admin, signals.
 pub fn control_runtime() -> anyhow::Result<Runtime> {
+    const FAILED: &str = "the control runtime cannot be started";
+    // The process's first runtime makes a pair of sockets for signals, and panics where there is none to be had. Three pairs
+    // are as many files as all of it takes.
+    let room: std::io::Result<Vec<_>> = (0..3).map(|_| UnixStream::pair()).collect();
+    drop(room.context(FAILED)?);
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(2).thread_name("control").enable_all();
-    builder.build().context("the control runtime cannot be started")
+    builder.build().context(FAILED)
 }
 
 fn worker_count(workers: Workers) -> usize {
