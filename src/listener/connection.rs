@@ -95,7 +95,7 @@ async fn answer<H: Handler>(
     turn: Turn,
 ) -> Result<Response<Outgoing>, Infallible> {
     turn.enter(Phase::InFlight);
-    let mut call = pin!(async { handler.call(request, info, fault).await });
+    let mut call = pin!(handler.call(request, info, fault));
     // A handler that has panicked is not polled again, and what it shares with others is behind its own locks.
     let mut response = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
         Ok(polled) => polled,
