@@ -98,24 +98,45 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The value of a placeholder that is a text and stands here as it is: nearly all that a request is told by. `None` where
+    /// it is not known, and for what must be made first: [`Self::value`] knows all.
+    pub fn text(&self, placeholder: &Placeholder) -> Option<&'a str> {
+        use Placeholder as P;
+        match placeholder {
+            P::ApiName => Some(&self.api.name),
+            P::ApiEnvironment => Some(&self.api.environment),
+            P::ApiPublicUrl => Some(&self.api.public_url),
+            P::ApiRealm => Some(&self.api.realm),
+            P::Account(fact) => account_text(self.account?, *fact),
+            P::AccountAttribute(name) => self.account?.attributes.get(name).map(String::as_str),
+            P::SessionId => self.session,
+            P::TokenId => self.token_id,
+            P::Key(fact) => key_text(self.key?.key, *fact),
+            P::Caller(fact) => caller_text(self.caller?, *fact),
+            P::Access | P::AccessExpiresAt | P::AccessExpiresIn => None,
+            P::Refresh | P::RefreshExpiresAt | P::RefreshExpiresIn => None,
+            P::PageNumber | P::PageSize | P::PageTotal | P::PageCount => None,
+            P::Code | P::Message | P::Reason | P::Status | P::RequestId => None,
+            P::KeySecret | P::Details | P::Option(_) => None,
+        }
+    }
+
     /// The value of a placeholder, of its own type; `null` when it is not known here.
     pub fn value(&self, placeholder: &Placeholder) -> Value {
         use Placeholder as P;
+        if let Some(known) = self.text(placeholder) {
+            return text(known);
+        }
         match placeholder {
-            P::ApiName => text(&self.api.name),
-            P::ApiEnvironment => text(&self.api.environment),
-            P::ApiPublicUrl => text(&self.api.public_url),
-            P::ApiRealm => text(&self.api.realm),
+            P::ApiName | P::ApiEnvironment | P::ApiPublicUrl | P::ApiRealm => Value::Null,
+            P::AccountAttribute(_) | P::SessionId | P::TokenId => Value::Null,
             P::Account(fact) => self.account.map_or(Value::Null, |account| account_value(account, *fact)),
-            P::AccountAttribute(name) => json!(self.account.and_then(|account| account.attributes.get(name))),
             P::Access => token(self.access, |token| text(token.text)),
             P::AccessExpiresAt => token(self.access, |token| moment(token.expires_at)),
             P::AccessExpiresIn => token(self.access, |token| json!(token.ttl.as_secs())),
             P::Refresh => token(self.refresh, |token| text(token.text)),
             P::RefreshExpiresAt => token(self.refresh, |token| moment(token.expires_at)),
             P::RefreshExpiresIn => token(self.refresh, |token| json!(token.ttl.as_secs())),
-            P::SessionId => self.session.map_or(Value::Null, text),
-            P::TokenId => self.token_id.map_or(Value::Null, text),
             P::Key(fact) => self.key.map_or(Value::Null, |key| key_value(key, *fact)),
             P::KeySecret => json!(self.key.and_then(|key| key.secret)),
             P::PageNumber => self.page.map_or(Value::Null, |page| json!(page.number)),
@@ -134,15 +155,23 @@ impl<'a> Facts<'a> {
     }
 }
 
+fn account_text(account: &Account, fact: AccountFact) -> Option<&str> {
+    use AccountFact as F;
+    match fact {
+        F::Id => Some(account.id.as_str()),
+        F::Username => Some(&account.username),
+        F::Email => account.email.as_deref(),
+        F::DisplayName => account.display_name.as_deref(),
+        F::Status => Some(account.status.as_str()),
+        F::Role => account.roles.first().map(|role| &**role),
+        F::Roles | F::Tenants | F::TenantIds | F::CreatedAt => None,
+    }
+}
+
 fn account_value(account: &Account, fact: AccountFact) -> Value {
     use AccountFact as F;
     match fact {
-        F::Id => text(account.id.as_str()),
-        F::Username => text(&account.username),
-        F::Email => json!(account.email),
-        F::DisplayName => json!(account.display_name),
-        F::Status => text(account.status.as_str()),
-        F::Role => account.roles.first().map_or(Value::Null, |role| text(role)),
+        F::Id | F::Username | F::Email | F::DisplayName | F::Status | F::Role => Value::Null,
         F::Roles => account.roles.iter().map(|role| text(role)).collect(),
         F::Tenants if account.tenants.is_empty() => Value::Null,
         F::Tenants => account.tenants.iter().map(|m| json!({ "id": *m.tenant, "role": *m.role })).collect(),
@@ -151,13 +180,21 @@ fn account_value(account: &Account, fact: AccountFact) -> Value {
     }
 }
 
+fn key_text(key: &ApiKey, fact: KeyFact) -> Option<&str> {
+    use KeyFact as F;
+    match fact {
+        F::Id => Some(key.id.as_str()),
+        F::Name => Some(&key.name),
+        F::Owner => Some(key.owner.as_str()),
+        F::Scopes | F::Tenants | F::AllowedIps | F::CreatedAt | F::ExpiresAt | F::LastUsedAt | F::Revoked => None,
+    }
+}
+
 fn key_value(facts: KeyFacts<'_>, fact: KeyFact) -> Value {
     use KeyFact as F;
     let key = facts.key;
     match fact {
-        F::Id => text(key.id.as_str()),
-        F::Name => text(&key.name),
-        F::Owner => text(key.owner.as_str()),
+        F::Id | F::Name | F::Owner => Value::Null,
         F::Scopes => scopes(&key.scopes),
         F::Tenants => key.tenants.iter().map(|tenant| text(tenant)).collect(),
         F::AllowedIps => key.allowed_ips.texts().map(Value::String).collect(),
@@ -168,16 +205,23 @@ fn key_value(facts: KeyFacts<'_>, fact: KeyFact) -> Value {
     }
 }
 
+fn caller_text(caller: CallerFacts<'_>, fact: CallerFact) -> Option<&str> {
+    use CallerFact as F;
+    match fact {
+        F::Method => Some(caller.principal.kind.as_str()),
+        F::TenantId => caller.tenant,
+        F::TenantRole => caller.account.roles_in(caller.tenant?).next().map(|role| &**role),
+        F::Permissions => None,
+        F::CredentialId => Some(&caller.principal.credential_id),
+        F::Issuer => caller.principal.foreign.as_ref().map(|foreign| &*foreign.issuer),
+    }
+}
+
 fn caller_value(caller: CallerFacts<'_>, fact: CallerFact) -> Value {
     use CallerFact as F;
-    let role = || caller.tenant.and_then(|tenant| caller.account.roles_in(tenant).next());
     match fact {
-        F::Method => text(caller.principal.kind.as_str()),
-        F::TenantId => caller.tenant.map_or(Value::Null, text),
-        F::TenantRole => role().map_or(Value::Null, |role| text(role)),
+        F::Method | F::TenantId | F::TenantRole | F::CredentialId | F::Issuer => Value::Null,
         F::Permissions => scopes(caller.permissions),
-        F::CredentialId => text(&caller.principal.credential_id),
-        F::Issuer => caller.principal.foreign.as_ref().map_or(Value::Null, |foreign| text(&foreign.issuer)),
     }
 }
 

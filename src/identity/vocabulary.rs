@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::identity::{Account, Principal, Scope, ScopeSet};
+use crate::identity::{Account, Membership, Principal, Scope, ScopeSet};
 
 /// The permission rules of one API, from its contract.
 #[derive(Clone, Debug, Default)]
@@ -100,9 +100,13 @@ impl Vocabulary {
         let covered = |tenant: &str| {
             principal.key.as_ref().is_none_or(|key| key.is_for(tenant)) && bound.is_none_or(|bound| bound == tenant)
         };
+        let holds = |membership: &Membership| covered(&membership.tenant) && carries(&membership.role);
+        if principal.account.roles.iter().all(carries) && principal.account.tenants.iter().all(holds) {
+            return principal.account.clone();
+        }
         let mut account = Account::clone(&principal.account);
         account.roles.retain(carries);
-        account.tenants.retain(|membership| covered(&membership.tenant) && carries(&membership.role));
+        account.tenants.retain(holds);
         Arc::new(account)
     }
 

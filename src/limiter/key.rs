@@ -1,13 +1,16 @@
 //! The name of a counter, made of what the client sent, at a fixed length.
 
+use std::hash::{BuildHasher, RandomState};
+
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::limiter::Rule;
 
-/// 128 bits of SHA-256 over the rule's bucket, algorithm and window, and over the parts: the same on every node. To make two
-/// callers meet in one cell takes 2^64 hashes, to meet a caller that is given takes 2^128.
+/// 128 bits over the rule's bucket, algorithm and window, and over the parts. In a store that nodes share they are of SHA-256,
+/// the same on every node: to make two callers meet in one cell takes 2^64 hashes, to meet a caller that is given takes 2^128.
+/// A counter of one process has them of a keyed hash, which is faster and which nobody outside can compute at all.
 ///
 /// A counter belongs to its bucket, the algorithm and the window. Two rules of one bucket that differ in one of these would
 /// read each other's numbers wrongly, and a caller could reset the slow rule through the fast one.
@@ -35,17 +38,38 @@ impl CellKey {
     }
 
     fn hash(domain: &str, rule: &Rule, parts: &[&[u8]]) -> Self {
-        let window = rule.quota.window.as_micros().to_be_bytes();
-        let domain = [domain.as_bytes(), rule.bucket.as_bytes(), rule.algorithm.as_str().as_bytes(), &window];
-        let mut context = digest::Context::new(&digest::SHA256);
-        for part in domain.iter().chain(parts) {
-            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            context.update(part);
-        }
-        let bits = context.finish().as_ref().first_chunk::<16>().copied().unwrap_or_default();
+        let digest = digest::digest(&digest::SHA256, &text(domain, rule, parts));
+        let bits = digest.as_ref().first_chunk::<16>().copied().unwrap_or_default();
         Self(u128::from_be_bytes(bits))
     }
 }
+
+/// Names the cells of one process: 64 bits under each of two random keys.
+#[derive(Default)]
+pub(super) struct Naming([RandomState; 2]);
+
+impl Naming {
+    pub fn key(&self, rule: &Rule, parts: &[&[u8]]) -> CellKey {
+        let text = text("gateward cell 1", rule, parts);
+        let [high, low] = self.0.each_ref().map(|keyed| u128::from(keyed.hash_one(&*text)));
+        CellKey(high << 64 | low)
+    }
+}
+
+/// What is hashed: every part behind its length.
+fn text(domain: &str, rule: &Rule, parts: &[&[u8]]) -> Vec<u8> {
+    let window = rule.quota.window.as_micros().to_be_bytes();
+    let domain = [domain.as_bytes(), rule.bucket.as_bytes(), rule.algorithm.as_str().as_bytes(), &window];
+    let mut text = Vec::with_capacity(ROOM);
+    for part in domain.iter().chain(parts) {
+        text.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        text.extend_from_slice(part);
+    }
+    text
+}
+
+/// For an ordinary name.
+const ROOM: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -85,6 +109,19 @@ mod tests {
         for (index, key) in keys.iter().enumerate() {
             assert!(keys.iter().skip(index + 1).all(|other| other != key), "{index}");
         }
+    }
+
+    /// What one process calls a cell is its own secret, and the same as long as the process runs.
+    #[test]
+    fn another_process_names_its_cells_otherwise() {
+        let rule = rule("b", Algorithm::Gcra, 60);
+        let (here, there) = (Naming::default(), Naming::default());
+        let key = here.key(&rule, &[b"bob"]);
+        assert_eq!(key, here.key(&rule, &[b"bob"]));
+        assert_ne!(key, here.key(&rule, &[b"bo", b"b"]));
+        assert_ne!(key, there.key(&rule, &[b"bob"]));
+        assert_ne!(key, CellKey::new(&rule, &[b"bob"]));
+        assert_ne!(key.bits() >> 64, key.bits() & u128::from(u64::MAX), "the two halves have keys of their own");
     }
 
     /// M11: whatever a client sends, the name in the shared store is of one length and one alphabet: no `{}`, which choose

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Tick;
 use crate::limiter::algorithms::{self, Cell};
+use crate::limiter::key::Naming;
 use crate::limiter::{CellKey, Decision, Receipt, Rule, Source, Spending, Taken};
 use crate::random;
 
@@ -24,6 +25,7 @@ pub struct Memory {
     capacity: usize,
     /// Odd and secret: nobody outside can tell which keys share a shard, and so fill the one of a victim.
     spread: u128,
+    naming: Naming,
 }
 
 #[derive(Default)]
@@ -64,7 +66,12 @@ impl Memory {
         let shards = (capacity / SMALLEST_SHARD).clamp(1, SHARDS);
         let others = std::iter::repeat_with(Mutex::default).take(shards - 1).collect();
         let spread = u128::from_be_bytes(random::bytes()) | 1;
-        Self { first: Mutex::default(), others, capacity: (capacity / shards).max(1), spread }
+        Self { first: Mutex::default(), others, capacity: (capacity / shards).max(1), spread, naming: Naming::default() }
+    }
+
+    /// The cell of these parts, where the counter is this memory's own and no copy of a shared one.
+    pub fn key(&self, rule: &Rule, parts: &[&[u8]]) -> CellKey {
+        self.naming.key(rule, parts)
     }
 
     /// Spends one, or says what that would come to.

@@ -89,6 +89,14 @@ impl Limiter {
         }
     }
 
+    /// The cell of these parts: named as all nodes name it, where they share it.
+    fn key(&self, rule: &Rule, parts: &[&[u8]]) -> CellKey {
+        match self {
+            Self::Memory(memory) => memory.key(rule, parts),
+            Self::Shared { .. } => CellKey::new(rule, parts),
+        }
+    }
+
     /// How many counters there are in this process.
     pub fn cells(&self) -> usize {
         match self {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::clock::Tick;
 use crate::config::value::Quota;
@@ -30,6 +30,8 @@ pub struct Subject<'a> {
 pub struct Counted {
     limit: Arc<contract::Limit>,
     rule: Rule,
+    /// The field `RateLimit-Policy`. `None` where the name is no header's value.
+    policy: Option<HeaderValue>,
 }
 
 /// What a limit has counted, so that a unit that was taken can be given back.
@@ -98,17 +100,19 @@ impl Counted {
             burst: limit.burst,
             algorithm: limit.algorithm,
         };
-        Self { limit, rule }
+        let Quota { count, window } = limit.quota;
+        let seconds = window.as_secs() + u64::from(window.subsec_nanos() > 0);
+        let policy = HeaderValue::try_from(format!("\"{}\";q={count};w={seconds}", limit.name)).ok();
+        Self { limit, rule, policy }
     }
 
     pub fn name(&self) -> &Arc<str> {
         &self.limit.name
     }
 
-    /// The quota and its window in seconds, rounded up: what a client may spend over that time.
-    pub fn policy(&self) -> (u32, u64) {
-        let Quota { count, window } = self.limit.quota;
-        (count, window.as_secs() + u64::from(window.subsec_nanos() > 0))
+    /// The field `RateLimit-Policy`: the quota and its window in seconds, rounded up.
+    pub fn policy(&self) -> Option<&HeaderValue> {
+        self.policy.as_ref()
     }
 
     /// Whether the limit can only be spent once the caller is known.
@@ -139,7 +143,8 @@ impl Counted {
         spending: Spending,
         waited: &mut Waited,
     ) -> Result<Counting, Refusal> {
-        let Some(key) = self.key_of(subject) else { return Ok(Counting::Skipped(UNKNOWN_PARTS)) };
+        let name = |parts: &[&[u8]]| limiter.key(&self.rule, parts);
+        let Some(key) = self.key_of(subject, name) else { return Ok(Counting::Skipped(UNKNOWN_PARTS)) };
         let taken = match limiter {
             Limiter::Memory(memory) => memory.take(&self.rule, key, now, spending),
             Limiter::Shared { shared, .. } => {
@@ -166,7 +171,8 @@ impl Counted {
         now: Tick,
         spending: Spending,
     ) -> Result<Counting, OverLimit> {
-        let Some(key) = self.key_of(subject) else { return Ok(Counting::Skipped(UNKNOWN_PARTS)) };
+        let name = |parts: &[&[u8]]| memory.key(&self.rule, parts);
+        let Some(key) = self.key_of(subject, name) else { return Ok(Counting::Skipped(UNKNOWN_PARTS)) };
         self.judge(key, memory.take(&self.rule, key, now, spending)).map(Counting::Done)
     }
 
@@ -184,27 +190,31 @@ impl Counted {
         }
     }
 
-    fn key_of(&self, subject: &Subject<'_>) -> Option<CellKey> {
-        self.key(&self.limit.per, subject).or_else(|| match self.limit.else_per.as_slice() {
+    fn key_of(&self, subject: &Subject<'_>, name: impl Fn(&[&[u8]]) -> CellKey) -> Option<CellKey> {
+        subject.cell(&self.limit.per, &name).or_else(|| match self.limit.else_per.as_slice() {
             [] => None,
-            parts => self.key(parts, subject),
+            parts => subject.cell(parts, &name),
         })
     }
+}
 
-    fn key(&self, parts: &[KeyPart], subject: &Subject<'_>) -> Option<CellKey> {
-        let address = counted_address(subject.client_ip);
-        let mut values: Vec<&[u8]> = vec![subject.realm.as_bytes()];
+impl Subject<'_> {
+    /// Names the cell of these parts. `None` where one of them is not known.
+    fn cell(&self, parts: &[KeyPart], name: impl Fn(&[&[u8]]) -> CellKey) -> Option<CellKey> {
+        let address = counted_address(self.client_ip);
+        let mut values: Vec<&[u8]> = Vec::with_capacity(parts.len() + 1);
+        values.push(self.realm.as_bytes());
         for part in parts {
             values.push(match part {
                 KeyPart::ClientIp => &address,
-                KeyPart::Account => subject.account?.as_bytes(),
-                KeyPart::Key => subject.key?.as_bytes(),
-                KeyPart::Tenant => subject.tenant?.as_bytes(),
-                KeyPart::Route => subject.route.as_bytes(),
-                KeyPart::Header(name) => subject.headers.get(name).map_or(b"".as_slice(), |value| value.as_bytes()),
+                KeyPart::Account => self.account?.as_bytes(),
+                KeyPart::Key => self.key?.as_bytes(),
+                KeyPart::Tenant => self.tenant?.as_bytes(),
+                KeyPart::Route => self.route.as_bytes(),
+                KeyPart::Header(name) => self.headers.get(name).map_or(b"".as_slice(), |value| value.as_bytes()),
             });
         }
-        Some(CellKey::new(&self.rule, &values))
+        Some(name(&values))
     }
 }
 

@@ -3,10 +3,13 @@
 //! The contract's carriers are looked at in their order; the first that is there is the credential, and what is wrong
 //! with it ends the search: no other carrier is tried.
 
-use http::HeaderName;
+use std::fmt;
+use std::ops::Range;
+
+use http::{HeaderName, HeaderValue};
 
 use crate::contract::{Access, Api, Carrier, Route};
-use crate::identity::{CredentialKind, Secret};
+use crate::identity::CredentialKind;
 use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Denial, Stage};
 
@@ -14,9 +17,30 @@ use crate::rejection::{Denial, Stage};
 #[derive(Debug)]
 pub struct Credential {
     pub kind: CredentialKind,
-    pub text: Secret,
+    pub text: Text,
     /// The header that it stood in.
     pub header: HeaderName,
+}
+
+/// The text of a credential: a part of its header's value, whose bytes are the request's own and not copied. `Debug` is
+/// redacted, and `expose` marks each place that needs the text, as with [`crate::identity::Secret`].
+pub struct Text {
+    value: HeaderValue,
+    at: Range<usize>,
+}
+
+impl Text {
+    pub fn expose(&self) -> &str {
+        // What was read once is visible ASCII, and can be cut anywhere.
+        let bytes = self.value.as_bytes().get(self.at.clone());
+        bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Text(…)")
+    }
 }
 
 /// Longest credential that is looked at. A JWT may have 8 KiB.
@@ -44,7 +68,7 @@ pub fn extract(api: &Api, route: &Route, exchange: &mut Exchange) -> Result<Opti
     Err(Denial::CredentialMissing)
 }
 
-fn read(carrier: &Carrier, exchange: &Exchange) -> Result<Option<Secret>, Denial> {
+fn read(carrier: &Carrier, exchange: &Exchange) -> Result<Option<Text>, Denial> {
     let name = carrier.header();
     let mut values = exchange.headers.get_all(name).iter();
     let (first, second) = (values.next(), values.next());
@@ -52,16 +76,18 @@ fn read(carrier: &Carrier, exchange: &Exchange) -> Result<Option<Secret>, Denial
     if second.is_some() {
         return Err(Denial::CredentialDuplicate { name: name.to_string() });
     }
-    let text =
+    let whole =
         visible(value.as_bytes()).ok_or(Denial::CredentialMalformed { what: "it holds bytes that are no visible ASCII" })?;
+    // Both are a part of the value that ends where its trailing blanks begin.
     let text = match carrier {
-        Carrier::Bearer => bearer(text)?,
-        Carrier::Header(_) => text.trim_matches(' '),
+        Carrier::Bearer => bearer(whole)?,
+        Carrier::Header(_) => whole.trim_matches(' '),
     };
+    let end = whole.trim_end_matches(' ').len();
     match text.len() {
         0 => Err(Denial::CredentialMalformed { what: "it is empty" }),
         length if length > MAX_BYTES => Err(Denial::CredentialMalformed { what: "it is longer than 8 KiB" }),
-        _ => Ok(Some(Secret::new(text))),
+        length => Ok(Some(Text { value: value.clone(), at: end.saturating_sub(length)..end })),
     }
 }
 
@@ -90,7 +116,7 @@ mod tests {
     fn a_credential_is_text_of_visible_bytes() {
         for byte in 0..=255 {
             let bytes = [b'a', byte];
-            let expected = http::HeaderValue::from_bytes(&bytes).ok().and_then(|value| value.to_str().ok().map(str::to_owned));
+            let expected = HeaderValue::from_bytes(&bytes).ok().and_then(|value| value.to_str().ok().map(str::to_owned));
             assert_eq!(visible(&bytes).map(str::to_owned), expected, "{byte}");
         }
     }

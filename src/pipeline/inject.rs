@@ -145,7 +145,9 @@ fn set_identity(api: &Api, permit: &Permit, out: &mut HeaderMap) {
         ..Facts::of(&api.facts)
     };
     for (name, placeholder) in &api.identity.headers {
-        if let Some(text) = header_text(&facts.value(placeholder)) {
+        if let Some(text) = facts.text(placeholder) {
+            insert(out, name.clone(), &escaped(text));
+        } else if let Some(text) = header_text(&facts.value(placeholder)) {
             insert(out, name.clone(), &text);
         }
     }
@@ -164,11 +166,15 @@ const IN_LIST: &AsciiSet = &OUTSIDE.add(b',').add(b' ');
 fn header_text(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
-        Value::String(text) => Some(Cow::from(utf8_percent_encode(text, OUTSIDE)).into_owned()),
+        Value::String(text) => Some(escaped(text).into_owned()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         Value::Array(items) => Some(items.iter().map(item_text).collect::<Vec<_>>().join(",")),
         Value::Object(_) => Some(utf8_percent_encode(&value.to_string(), OUTSIDE).to_string()),
     }
+}
+
+fn escaped(text: &str) -> Cow<'_, str> {
+    utf8_percent_encode(text, OUTSIDE).into()
 }
 
 fn item_text(item: &Value) -> String {

@@ -106,35 +106,41 @@ impl Ledger {
             return;
         };
         let decision = &spent.decision;
-        let reset = decision.reset_after.as_millis().div_ceil(1000);
+        let wait = decision.reset_after;
+        let reset = wait.as_secs() + u64::from(wait.subsec_millis() > 0);
         match style {
             LimitHeaders::None => {}
             LimitHeaders::Epoch => {
-                let at = now.wall.plus(decision.reset_after).0.div_ceil(1000);
-                set(headers, "x-ratelimit-limit", &decision.limit);
-                set(headers, "x-ratelimit-remaining", &decision.remaining);
-                set(headers, "x-ratelimit-reset", &at);
+                headers.insert(X_LIMIT, decision.limit.into());
+                headers.insert(X_REMAINING, decision.remaining.into());
+                headers.insert(X_RESET, now.wall.plus(wait).0.div_ceil(1000).into());
             }
             LimitHeaders::Delta => {
-                set(headers, "ratelimit-limit", &decision.limit);
-                set(headers, "ratelimit-remaining", &decision.remaining);
-                set(headers, "ratelimit-reset", &reset);
+                headers.insert(LIMIT, decision.limit.into());
+                headers.insert(REMAINING, decision.remaining.into());
+                headers.insert(RESET, reset.into());
             }
             LimitHeaders::Ietf => {
-                let name = spent.counted.name();
-                set(headers, "ratelimit", &format!("\"{name}\";r={};t={reset}", decision.remaining));
-                let (quota, window) = spent.counted.policy();
-                set(headers, "ratelimit-policy", &format!("\"{name}\";q={quota};w={window}"));
+                let state = format!("\"{}\";r={};t={reset}", spent.counted.name(), decision.remaining);
+                if let Ok(state) = HeaderValue::try_from(state) {
+                    headers.insert(RATELIMIT, state);
+                }
+                if let Some(policy) = spent.counted.policy() {
+                    headers.insert(POLICY, policy.clone());
+                }
             }
         }
     }
 }
 
-fn set(headers: &mut HeaderMap, name: &'static str, value: &dyn std::fmt::Display) {
-    if let Ok(value) = HeaderValue::from_str(&value.to_string()) {
-        headers.insert(HeaderName::from_static(name), value);
-    }
-}
+const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use crate::cli::output;
 use crate::clock::Now;
 use crate::config;
 use crate::contract::Api;
-use crate::identity::{ApiKey, Principal, Secret};
+use crate::identity::{ApiKey, Principal};
 use crate::limiter::{Limiter, Memory};
 use crate::pipeline::Authenticator;
 use crate::rejection::{Denial, Rejection};
@@ -43,7 +43,7 @@ impl<'a> Judge<'a> {
     pub fn accept(&self, text: &str, now: Now) -> Result<Arc<Principal>, Rejection> {
         let what = "it begins like no credential of the API";
         let kind = self.api.kind_in_any_carrier(text).ok_or(Denial::CredentialMalformed { what })?;
-        self.authenticator.judge(self.api, kind, &Secret::new(text), now)
+        self.authenticator.judge(self.api, kind, text, now)
     }
 
     /// The key that has this text, whether it may be used or not.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::clock::{Now, Timestamp};
 use crate::contract::Api;
-use crate::identity::{Account, AccountId, ApiKey, Caller, CredentialKind, Digest, Principal, Secret, SessionId};
+use crate::identity::{Account, AccountId, ApiKey, Caller, CredentialKind, Digest, Principal, SessionId};
 use crate::limiter::Spending;
 use crate::pipeline::credential::Credential;
 use crate::pipeline::exchange::Exchange;
@@ -89,7 +89,7 @@ impl Authenticator {
         let Some(credential) = credential else { return Ok(Caller::Anonymous) };
         let (client, now) = (exchange.client, exchange.now);
         let admit = || self.cold.spend(client, now.tick, spending);
-        let principal = self.principal(api, credential.kind, &credential.text, now, admit)?;
+        let principal = self.principal(api, credential.kind, credential.text.expose(), now, admit)?;
         exchange.notes.principal = Some(principal.clone());
         exchange.note(Stage::Authenticate, || describe(&principal));
         Ok(Caller::Known(principal))
@@ -99,7 +99,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// As [`Self::verify`].
-    pub fn judge(&self, api: &Api, kind: CredentialKind, text: &Secret, now: Now) -> Result<Arc<Principal>, Rejection> {
+    pub fn judge(&self, api: &Api, kind: CredentialKind, text: &str, now: Now) -> Result<Arc<Principal>, Rejection> {
         self.principal(api, kind, text, now, || Ok(()))
     }
 
@@ -107,13 +107,13 @@ impl Authenticator {
         &self,
         api: &Api,
         kind: CredentialKind,
-        text: &Secret,
+        text: &str,
         now: Now,
         admit: impl FnOnce() -> Result<(), Denial>,
     ) -> Result<Arc<Principal>, Rejection> {
         match kind {
-            CredentialKind::Jwt => self.token(api, text.expose(), now, admit),
-            CredentialKind::ApiKey => Ok(Arc::new(self.verify_key(api, text.expose(), now.wall)?)),
+            CredentialKind::Jwt => self.token(api, text, now, admit),
+            CredentialKind::ApiKey => Ok(Arc::new(self.verify_key(api, text, now.wall)?)),
         }
     }
 
