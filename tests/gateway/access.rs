@@ -1,5 +1,7 @@
 //! Who may do what: tenants, roles, scopes, keys, addresses.
 
+use std::process::Command;
+
 use crate::support::{Gateway, Upstream, until};
 
 const FORBIDDEN: &str = r#"{"error":{"code":"FORBIDDEN","message":"Insufficient permissions"}}"#;
@@ -171,4 +173,28 @@ fn a_disabled_account_loses_everything() {
     gateway.cli_ok(&["user", "enable", "root"], "");
     until("the key to live again", || (nodes(&key).status == 200).then_some(()));
     assert_eq!(gateway.why(&nodes(&token)), "refused authenticate session_ended");
+}
+
+/// J11: what is remembered with a verified token ends with the record of its account. The role is taken away as another
+/// process would: in the store, with word of it.
+#[test]
+fn a_role_that_is_taken_away_is_gone_from_the_tokens_that_have_it() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::infracast(&upstream.url());
+    gateway.add_user("edit", "correct horse", &["prod=editor"]);
+    let (token, _) = gateway.login("edit", "correct horse");
+    let write = || gateway.request("POST", "/api/v1/tenants/prod/nodes", &[&format!("Authorization: Bearer {token}")], "");
+    for _ in 0..3 {
+        assert_eq!(write().status, 200);
+    }
+    let script = "import sqlite3\nc=sqlite3.connect('gateward.db')\n\
+                  c.execute(\"UPDATE accounts SET tenants = replace(tenants, 'editor', 'viewer')\")\n\
+                  c.execute(\"INSERT INTO changes (kind, realm, id, at) SELECT 'account', realm, id, 0 FROM accounts\")\nc.commit()";
+    assert!(Command::new("python3").args(["-c", script]).current_dir(gateway.folder.path()).status().unwrap().success());
+    let refused = until("the other role", || Some(write()).filter(|answer| answer.status != 200));
+    assert_eq!((refused.status, refused.body.as_str()), (403, FORBIDDEN));
+    assert_eq!(gateway.why(&refused), "refused authorize scope_missing");
+    upstream.forget();
+    assert_eq!(write().status, 403);
+    assert_eq!(upstream.count(), 0);
 }
