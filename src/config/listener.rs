@@ -23,6 +23,8 @@ section! {
         trusted_proxies: TrustedProxies = TrustedProxies::default(),
         /// The API in whose error shapes a request is refused that belongs to no API; empty = RFC 9457.
         default_api: Option<Located<String>> = None,
+        /// Whether clients may speak HTTP/2 beside HTTP/1.1, in clear text by prior knowledge.
+        http2: bool = false,
         /// The most that one request, and all of them, may take.
         limits: ListenerLimits = ListenerLimits::default(),
         /// How long a client may take.
@@ -41,6 +43,8 @@ section! {
         uri_bytes: ByteSize = ByteSize(8 << 10),
         /// Tokens that one client may have verified for the first time; again costs nothing. Counted by address, IPv6 by /64.
         cold_verifications: Quota = Quota { count: 500, window: Duration::from_secs(1) },
+        /// Requests that one client of HTTP/2 may have at a time on a connection.
+        h2_streams: u64 = 100,
         /// Open connections: a number, or "auto" for what the file limit allows.
         connections: Count = Count::Auto,
     }
@@ -66,6 +70,7 @@ impl Default for Listener {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             trusted_proxies: TrustedProxies::default(),
             default_api: None,
+            http2: false,
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
             place: Place::default(),
@@ -85,10 +90,14 @@ impl Listener {
 
 impl ListenerLimits {
     fn check(&self, report: &mut Report) {
-        let Self { headers, header_bytes, uri_bytes, connections: _, cold_verifications: _, place } = *self;
+        let Self { headers, header_bytes, uri_bytes, h2_streams, connections: _, cold_verifications: _, place } = *self;
         if !HEADERS.contains(&headers) {
             let why = format!("`headers` is {headers}, expected {} to {}", HEADERS.start(), HEADERS.end());
             report.error(report.at(place, "headers"), why);
+        }
+        if !H2_STREAMS.contains(&h2_streams) {
+            let why = format!("`h2_streams` is {h2_streams}, expected {} to {}", H2_STREAMS.start(), H2_STREAMS.end());
+            report.error(report.at(place, "h2_streams"), why);
         }
         if !HEADER_BYTES.contains(&header_bytes.0) {
             let (least, most) = (ByteSize(*HEADER_BYTES.start()), ByteSize(*HEADER_BYTES.end()));
@@ -108,6 +117,8 @@ impl ListenerLimits {
 
 /// hyper's header map takes 32,768 entries; a request with a thousand is an attack already.
 const HEADERS: RangeInclusive<u64> = 1..=1000;
+/// Each stream may keep some hundred kilobytes.
+const H2_STREAMS: RangeInclusive<u64> = 1..=1000;
 /// hyper's read buffer cannot be smaller than 8 KiB.
 const HEADER_BYTES: RangeInclusive<u64> = 8 << 10..=1 << 20;
 /// The longest URI that the `http` crate parses.

@@ -1,9 +1,12 @@
-//! Sockets in, requests out: TCP, the raw-head guard, HTTP/1, the client's address, drain. Knows no route and judges no request; everything
+//! Sockets in, requests out: TCP, the raw-head guard, HTTP/1 and HTTP/2, the client's address, drain. Knows no route and judges no request; everything
 //! here runs on one worker's thread.
 
+mod answer;
 mod client_addr;
 mod connection;
 mod guard;
+mod http1;
+mod http2;
 mod sockets;
 mod timed_io;
 
@@ -15,7 +18,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::Builder as Http1;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -24,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::body::Body;
 use crate::config::{Listener, ListenerTimeouts};
 use crate::listener::guard::HeadLimits;
+use crate::listener::http2::Http2;
 
 pub use client_addr::{ClientAddress, Peer, Trust, client_address};
 pub use guard::Fault;
@@ -33,7 +37,8 @@ pub use sockets::bind;
 
 /// Answers requests. A panic while it does becomes a bare 500 for that request alone.
 pub trait Handler: 'static {
-    /// With a fault, the head was refused, `request` is what could be read of it, and its connection closes after the answer.
+    /// With a fault, the head was refused, and `request` is what could be read of it. By HTTP/1 its connection closes after
+    /// the answer.
     fn call(
         &self,
         request: Request<Incoming>,
@@ -58,7 +63,9 @@ pub struct Settings {
     connections: usize,
     drain_timeout: Duration,
     heads: HeadLimits,
-    http: http1::Builder,
+    http: Http1,
+    /// Where clients may speak it.
+    http2: Option<Http2>,
 }
 
 impl Settings {
@@ -66,7 +73,7 @@ impl Settings {
     pub fn new(config: &Listener, workers: usize, drain_timeout: Duration) -> Self {
         let limits = &config.limits;
         let header_bytes = usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX);
-        let mut http = http1::Builder::new();
+        let mut http = Http1::new();
         // The timeouts are ours (timed_io.rs says why), so hyper needs no timer. A client that closes its half has gone.
         // A copy of a small body costs less than a vectored write.
         http.header_read_timeout(None).half_close(false).title_case_headers(false).auto_date_header(true).writev(false);
@@ -86,6 +93,7 @@ impl Settings {
             drain_timeout,
             heads: HeadLimits::from(config),
             http,
+            http2: config.http2.then(|| Http2::new(config)),
         }
     }
 }

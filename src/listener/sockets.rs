@@ -82,6 +82,7 @@ pub mod tests {
             address,
             trusted_proxies: crate::config::TrustedProxies::default(),
             default_api: None,
+            http2: false,
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
             place: Place::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, Method, Uri, Version, header};
 
 use crate::clock::Now;
 use crate::contract::Operation;
@@ -40,6 +40,8 @@ pub struct Exchange {
     pub listener: Arc<str>,
     /// The listener has refused the head; method and headers are what could be read of it.
     pub fault: Option<Fault>,
+    /// Of HTTP; for the log.
+    pub version: Version,
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
@@ -87,6 +89,7 @@ impl Exchange {
             client_is_unclear: arrival.client.malformed,
             listener: arrival.listener,
             fault: arrival.fault,
+            version: parts.version,
             method: parts.method,
             uri: parts.uri,
             headers: parts.headers,

@@ -12,11 +12,12 @@ mod stream;
 mod refusal;
 mod io;
 
-pub use head::HeadLimits;
+pub use head::{HeadLimits, LONGEST_METHOD};
 pub use io::Guard;
 #[cfg(any(test, feature = "internals"))]
 pub use oracle::hyper_reads_what_was_judged;
 pub use refusal::{Fault, Refusals};
+pub use syntax::malformed;
 
 #[cfg(any(test, feature = "internals"))]
 mod oracle;

@@ -56,6 +56,7 @@ async fn served(adjust: impl FnOnce(&mut Relay)) -> Served {
         address: "127.0.0.1:0".parse().unwrap(),
         trusted_proxies: config::TrustedProxies::default(),
         default_api: None,
+        http2: false,
         limits: ListenerLimits::default(),
         timeouts: ListenerTimeouts::default(),
         place: Place::default(),
