@@ -12,7 +12,7 @@ pub fn api(upstream: &Upstream) -> String {
     format!(
         "[[api]]\nname = \"a\"\nhosts = [\"a.test\"]\nupstream = \"{}\"\ncontract = \"native\"\n\
          [[api.route]]\nname = \"in\"\npath = \"/in\"\npublic = true\n\
-         [[api.route]]\nname = \"below\"\npath = \"/in/{{**}}\"\npublic = true\n\
+         [[api.route]]\nname = \"below\"\npath = \"/in/{{**rest}}\"\npublic = true\n\
          [[api.route]]\nname = \"closed\"\npath = \"/closed\"\naccept = [\"jwt\"]\n",
         upstream.url()
     )
