@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::listener::answer::Answering;
-use crate::listener::timed_io::{Phase, TimedIo, Turn, Watch};
+use crate::listener::timed_io::{TimedIo, Turn, Watch};
 use crate::listener::{ConnectionInfo, Drain, Handler, Settings, http1, http2};
 
 /// What is spoken on a connection.
@@ -86,9 +86,7 @@ impl Course {
             match self.turn_over(http.as_mut(), cx) {
                 Ended::Yes => return Poll::Ready(Ended::Yes),
                 // A client of HTTP/2 may be about to send a request; told to go, it knows that it was not taken.
-                Ended::Expired if self.turn.is_multiplexed() && self.turn.phase() == Phase::Idle => {
-                    return Poll::Ready(Ended::Expired);
-                }
+                Ended::Expired if self.turn.is_told_to_go() => return Poll::Ready(Ended::Expired),
                 Ended::Expired => return Poll::Ready(Ended::Yes),
                 Ended::No => {}
             }

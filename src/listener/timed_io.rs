@@ -114,6 +114,11 @@ impl Turn {
         self.0.streams.get().is_some()
     }
 
+    /// Whether nothing is asked for or being asked for on a connection of HTTP/2.
+    pub fn is_told_to_go(&self) -> bool {
+        self.is_multiplexed() && self.phase() == Phase::Idle && self.0.block.get().is_none()
+    }
+
     /// A header block that has begun, by its number, holds up all streams until it ends.
     pub fn hold_block(&self, block: Option<u64>) {
         if self.0.block.replace(block) != block {

@@ -14,6 +14,7 @@ mod authorize;
 mod rewrite;
 mod limit;
 mod inject;
+mod trailers;
 mod forward;
 mod respond;
 mod service;
@@ -243,6 +244,9 @@ impl Worker {
             }
         };
         ledger.settle(&self.pipeline.limiter, response.status());
+        if rejection.is_some() && exchange.is_grpc {
+            response = respond::as_grpc(response);
+        }
         if let Some(api) = self.pipeline.api_for_errors(exchange) {
             ledger.write_headers(api.limit_headers, exchange.now, response.headers_mut());
         }
@@ -271,11 +275,18 @@ impl Worker {
             // Boxed, because a request that is forwarded should not carry the room for answering one here.
             Target::Local(endpoint) => Box::pin(Self::answer(&judged, endpoint, account, body, ledger.waited)).await,
             Target::Upstream => {
+                let trailers = account.exchange.takes_trailers();
                 let sending = self.forward(&judged, account, body)?;
                 let before = crate::clock::tick();
                 let response = sending.await;
                 account.exchange.notes.upstream_us = Some(crate::clock::tick().since(before));
-                Ok((response?, Verdict::Forwarded))
+                let mut response = response?;
+                if trailers {
+                    response = response.map(|body| body.passing_trailers(trailers::rule(&judged.service.api)));
+                } else {
+                    response.headers_mut().remove(header::TRAILER);
+                }
+                Ok((response, Verdict::Forwarded))
             }
         }
     }
@@ -304,6 +315,11 @@ impl Worker {
         panic_point!("inject");
         let exchange = &mut account.exchange;
         let used = judged.credential.as_ref().map(|credential| &credential.header);
+        // A body of known length has none by HTTP/1, and hardly ever by HTTP/2.
+        let body = match body.size_hint().exact() {
+            Some(_) => body,
+            None => body.passing_trailers(trailers::rule(&judged.service.api)),
+        };
         let authorized = inject::apply(&judged.service.api, judged.route, &judged.permit, used, exchange, body);
         let gap = || Failure::Internal { detail: "a service has no upstream".to_owned() };
         let upstream = self.upstreams.get(judged.index).ok_or_else(gap)?;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use http::{HeaderMap, Request};
 
-use crate::support::http2::{END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, asks, block, frame, over_http2};
+use crate::support::http2::{END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PREFACE, asks, block, frame, over_http2};
 use crate::support::{Gateway, Reply, Upstream, until};
 
 pub fn api(upstream: &Upstream) -> String {
     format!(
-        "[[api]]\nname = \"a\"\nhosts = [\"a.test\"]\nupstream = \"{}\"\ncontract = \"native\"\n\
+        "[[api]]\nname = \"a\"\nhosts = [\"a.test\", \"api.test\"]\nupstream = \"{}\"\ncontract = \"native\"\n\
          [[api.route]]\nname = \"in\"\npath = \"/in\"\npublic = true\n\
          [[api.route]]\nname = \"below\"\npath = \"/in/{{**rest}}\"\npublic = true\n\
          [[api.route]]\nname = \"closed\"\npath = \"/closed\"\naccept = [\"jwt\"]\n",
@@ -42,7 +42,7 @@ fn a_request_by_http2_is_one_by_http1_for_the_upstream() {
     assert_eq!((&line["protocol"], &line["bytes_in"], &line["bytes_out"]), (&"HTTP/2.0".into(), &5.into(), &11.into()));
 
     // HTTP/1.1 is spoken beside it, on the same listener.
-    let plain = gateway.get("/in", &["Host: a.test"]);
+    let plain = gateway.get("/in", &[]);
     assert_eq!((plain.status, &gateway.logged(&plain)["protocol"]), (200, &"HTTP/1.1".into()));
 }
 
@@ -52,7 +52,7 @@ fn a_refusal_by_http2_is_the_same_as_by_http1() {
     let gateway = gateway("", &upstream);
     for (path, status) in [("/closed", 401), ("/nowhere", 404), ("/in/%2e%2e/closed", 400)] {
         let got = over_http2(gateway.address, get(path), "", None).unwrap();
-        let plain = gateway.get(path, &["Host: a.test"]);
+        let plain = gateway.get(path, &[]);
         assert_eq!((got.status(), plain.status), (status, status), "{path}");
         assert_eq!(got.header("content-type"), plain.header("content-type"));
         assert_eq!(got.header("www-authenticate"), plain.header("www-authenticate"));
@@ -67,14 +67,14 @@ fn a_head_request_is_answered_without_a_body() {
     let upstream = Upstream::start();
     let gateway = gateway("", &upstream);
     upstream.reply(Reply::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n".to_vec()));
-    let length = gateway.get("/closed", &["Host: a.test"]).body.len().to_string();
+    let length = gateway.get("/closed", &[]).body.len().to_string();
     for (path, status, length) in [("/in", 200, "11"), ("/closed", 401, length.as_str())] {
         let got = over_http2(gateway.address, Request::head(format!("http://a.test{path}")).body(()).unwrap(), "", None).unwrap();
         assert_eq!((got.status(), got.header("content-length"), &got.body[..]), (status, Some(length), &b""[..]), "{path}");
     }
 }
 
-/// A real client, with several requests on one connection.
+/// A real client.
 #[test]
 fn curl_speaks_http2_with_the_gateway() {
     let upstream = Upstream::start();
@@ -82,12 +82,12 @@ fn curl_speaks_http2_with_the_gateway() {
     let url = format!("http://{}/in", gateway.address);
     let curl = Command::new("curl")
         .args(["-sS", "--http2-prior-knowledge", "-H", "Host: a.test", "-w", " %{http_version} %{http_code} %{num_connects}\n"])
-        .args([&url, &url, "-d", "some=form"])
+        .args([&url, "-d", "some=form"])
         .output()
         .unwrap();
     let said = String::from_utf8(curl.stdout).unwrap();
-    assert_eq!(said, "{\"ok\":true} 2 200 1\n{\"ok\":true} 2 200 0\n", "{}", String::from_utf8_lossy(&curl.stderr));
-    assert_eq!(upstream.messages().iter().map(|seen| &seen.body[..]).collect::<Vec<_>>(), [b"some=form"; 2]);
+    assert_eq!(said, "{\"ok\":true} 2 200 1\n", "{}", String::from_utf8_lossy(&curl.stderr));
+    assert_eq!(upstream.messages().iter().map(|seen| &seen.body[..]).collect::<Vec<_>>(), [b"some=form"]);
 }
 
 /// C16: without `http2` the preface is no request.
@@ -95,7 +95,7 @@ fn curl_speaks_http2_with_the_gateway() {
 fn a_listener_without_http2_refuses_its_preface() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&api(&upstream));
-    assert!(over_http2(gateway.address, get("/in"), "", None).unwrap_err().is_io());
+    assert_eq!(gateway.raw([PREFACE, &frame(4, 0, 0, &[])].concat()).status, 400);
     assert_eq!((upstream.count(), gateway.log().len()), (0, 1));
 }
 
@@ -166,4 +166,70 @@ fn trailers_of_a_request_do_not_reach_an_upstream_that_speaks_http1() {
     assert_eq!(got.status(), 200);
     let seen = upstream.messages().pop().unwrap();
     assert_eq!((seen.body, seen.trailers), (b"hello".to_vec(), vec![]));
+}
+
+/// Of an answer's trailers those go on that nobody acts on, to a client that takes them; B7.
+#[test]
+fn trailers_of_an_answer_go_on_where_they_are_taken() {
+    let upstream = Upstream::start();
+    let gateway = gateway("", &upstream);
+    let answer = "HTTP/1.1 200 OK\r\nTrailer: grpc-status, x-auth-user\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\
+                  grpc-status: 0\r\nContent-Length: 5\r\nSet-Cookie: a=b\r\nx-request-id: 1\r\n\r\n";
+    upstream.reply(Reply::Bytes(answer.into()));
+    for (te, trailers) in [(true, vec!["grpc-status: 0"]), (false, vec![])] {
+        let mut request = get("/in");
+        if te {
+            request.headers_mut().insert("te", "trailers".parse().unwrap());
+        }
+        let got = over_http2(gateway.address, request, "", None).unwrap();
+        let found: Vec<String> = got
+            .trailers
+            .iter()
+            .flatten()
+            .map(|(name, value)| format!("{}: {}", name, value.to_str().unwrap()))
+            .collect();
+        assert_eq!((&got.body[..], found), (&b"hello"[..], trailers.iter().map(|line| (*line).to_owned()).collect()));
+        assert_eq!(upstream.messages().pop().unwrap().values("te"), if te { vec!["trailers"] } else { vec![] });
+    }
+    for (lines, trailers) in [(&["TE: trailers", "Connection: te"][..], "grpc-status: 0\r\n"), (&[], "")] {
+        let plain = gateway.get("/in", lines);
+        assert!(plain.body.ends_with(&format!("\r\n0\r\n{trailers}\r\n")), "{}", plain.body);
+        assert_eq!(plain.header("trailer").is_some(), !trailers.is_empty());
+    }
+    assert!(until("the log", || (gateway.log().len() == 4).then(|| gateway.log())).iter().all(|line| line["bytes_out"] == 5));
+}
+
+/// A client of gRPC is refused in its own words: status 200, the code in a field, no body.
+#[test]
+fn a_refusal_to_grpc_is_a_grpc_status() {
+    let upstream = Upstream::start();
+    let gateway = gateway("", &upstream);
+    upstream.stop();
+    for (path, kind, status, code, message) in [
+        ("/closed", "application/grpc", 200, Some("16"), Some("Unauthorized")),
+        ("/closed", "application/grpc+proto", 200, Some("16"), Some("Unauthorized")),
+        ("/nowhere", "application/grpc;x=y", 200, Some("12"), Some("Not Found")),
+        ("/in//x", "application/grpc", 200, Some("3"), Some("Bad Request")),
+        ("/in", "application/grpc", 200, Some("14"), Some("Bad Gateway")),
+        ("/closed", "application/grpc-web", 401, None, None),
+        ("/closed", "application/json", 401, None, None),
+    ] {
+        let request = Request::post(format!("http://a.test{path}")).header("content-type", kind).header("te", "trailers");
+        let got = over_http2(gateway.address, request.body(()).unwrap(), "", None).unwrap();
+        assert_eq!(
+            (got.status(), got.header("grpc-status"), got.header("grpc-message")),
+            (status, code, message),
+            "{path} {kind}"
+        );
+        let is_grpc = code.is_some();
+        assert_eq!(
+            (got.body.is_empty(), got.header("content-type") == Some("application/grpc")),
+            (is_grpc, is_grpc),
+            "{path} {kind}"
+        );
+        assert!(got.header("x-request-id").is_some());
+    }
+    let reasons: Vec<String> = gateway.log().iter().map(|line| line["reason"].as_str().unwrap().to_owned()).collect();
+    let closed = "credential_missing";
+    assert_eq!(reasons, [closed, closed, "no_route", "path_ambiguous", "upstream_unreachable", closed, closed]);
 }

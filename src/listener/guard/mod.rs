@@ -12,7 +12,7 @@ mod stream;
 mod refusal;
 mod io;
 
-pub use head::{HeadLimits, LONGEST_METHOD};
+pub use head::{HeadLimits, LONGEST_METHOD, content_length};
 pub use io::Guard;
 #[cfg(any(test, feature = "internals"))]
 pub use oracle::hyper_reads_what_was_judged;

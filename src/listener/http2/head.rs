@@ -1,30 +1,28 @@
 //! Makes the head of an HTTP/2 request what the guard leaves of one by HTTP/1.1: the target is a path, the authority
 //! stands in `Host`, and cookies stand in one field. What HTTP/1.1 could not say so is refused.
 
-use http::header::{CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use http::uri::PathAndQuery;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, Uri};
 use http_body::Body;
 
 use crate::listener::answer::Outgoing;
-use crate::listener::guard::{Fault, HeadLimits, LONGEST_METHOD, malformed};
+use crate::listener::guard::{Fault, HeadLimits, LONGEST_METHOD, content_length, malformed};
 use crate::rejection::Denial;
 
 /// Settles the head, or says why it is refused; the request then keeps what the log and the answer need.
 pub fn settle<B>(request: &mut Request<B>, limits: &HeadLimits) -> Option<Fault> {
     let path = request.uri().path_and_query().map_or("", |target| target.path()).to_owned();
     let denial = check(request, limits).and_then(|()| settle_host(request)).err();
-    if let Some(authority) = request.uri().authority().cloned()
-        && *request.method() != Method::CONNECT
-    {
+    if let Some(authority) = request.uri().authority().cloned() {
         // With a fault, too: the API is found by the host, and the words of the refusal by the API.
         if !request.headers().contains_key(HOST)
             && let Ok(host) = HeaderValue::from_str(authority.as_str())
         {
             request.headers_mut().insert(HOST, host);
         }
-        let target = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-        *request.uri_mut() = Uri::from(target);
+        if let Some(target) = request.uri().path_and_query().cloned() {
+            *request.uri_mut() = Uri::from(target);
+        }
     }
     let Some(denial) = denial else {
         join_cookies(request.headers_mut());
@@ -54,8 +52,13 @@ fn check<B>(request: &Request<B>, limits: &HeadLimits) -> Result<(), Denial> {
         (_, [b'/', ..]) => return Err(malformed("a byte that no request target may hold")),
         _ => return Err(malformed("a request target that is no path")),
     }
-    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
-        return Err(Denial::FramingAmbiguous { what: "more than one Content-Length" });
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (_, Some(_)) => return Err(Denial::FramingAmbiguous { what: "more than one Content-Length" }),
+        (Some(length), None) if content_length(length.as_bytes()).is_none() => {
+            return Err(Denial::FramingAmbiguous { what: "a Content-Length that is no plain number" });
+        }
+        _ => {}
     }
     // RFC 9113, section 8.2.1. By HTTP/1.1 the blanks would be lost, and another value read than was judged.
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
@@ -94,7 +97,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// What a refusal needs, and no more: a head of thousands of fields ends here.
 fn readable(headers: &HeaderMap) -> HeaderMap {
-    let wanted = [HOST, USER_AGENT, FORWARDED, HeaderName::from_static("x-forwarded-for")];
+    let wanted = [HOST, CONTENT_TYPE, USER_AGENT, FORWARDED, HeaderName::from_static("x-forwarded-for")];
     let mut kept = HeaderMap::new();
     for name in &wanted {
         for value in headers.get_all(name).iter().take(MOST_LINES) {

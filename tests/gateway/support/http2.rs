@@ -214,10 +214,6 @@ impl Got {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.response.headers().get(name).map(|value| value.to_str().unwrap())
     }
-
-    pub fn trailer(&self, name: &str) -> Option<&str> {
-        self.trailers.as_ref()?.get(name).map(|value| value.to_str().unwrap())
-    }
 }
 
 /// One request and its answer, on a connection of its own.
