@@ -1,5 +1,8 @@
 //! Follows the frames that a client sends, and ends the connection of one that sends what asks for nothing, or cancels
-//! what it asks for: hyper is then shown a flood that h2 knows, so that the client is told `ENHANCE_YOUR_CALM`.
+//! what it asks for: h2 is then shown a flood that it knows, so that the client is told `ENHANCE_YOUR_CALM`.
+//!
+//! Header blocks are held back until they are whole, and looked through. One that h2 would read otherwise than it was sent
+//! goes on as one that is malformed: its stream is reset, and the others go on.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -10,62 +13,173 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tokio::time::Instant;
 
+use crate::listener::http2::hpack::Table;
 use crate::listener::timed_io::Turn;
 
 /// A socket whose frames are followed.
 pub struct FrameGuard<I> {
     io: I,
     turn: Turn,
+    limits: BlockLimits,
     frames: Frames,
     budget: Budget,
-    /// What is still to be shown before nothing more is.
-    farewell: Option<Vec<u8>>,
+    block: Block,
+    table: Table,
+    /// The last stream that a request has opened.
+    last_stream: u32,
+    /// Judged, and still to be handed on.
+    ready: Vec<u8>,
+    /// Nothing that comes is looked at any more.
+    is_over: bool,
+}
+
+/// The most that one header block may be.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockLimits {
+    /// On the wire, frames and all.
+    pub bytes: usize,
+    /// Above it a head is not even unpacked for a refusal.
+    pub fields: usize,
+}
+
+/// A header block that is held back until all of it is there.
+#[derive(Default)]
+struct Block {
+    frames: Vec<u8>,
+    /// Where the payload of its last frame begins.
+    payload: usize,
+    fragments: Vec<u8>,
+    /// Frames.
+    count: usize,
+    /// Of its first frame.
+    flags: u8,
+    stream: u32,
 }
 
 impl<I> FrameGuard<I> {
-    pub fn new(io: I, turn: Turn) -> Self {
-        let budget = Budget { owed: 0, since: Instant::now() };
-        Self { io, turn, frames: Frames::default(), budget, farewell: None }
+    pub fn new(io: I, turn: Turn, limits: BlockLimits) -> Self {
+        Self {
+            io,
+            turn,
+            limits,
+            frames: Frames::default(),
+            budget: Budget { owed: 0, since: Instant::now() },
+            block: Block::default(),
+            table: Table::default(),
+            last_stream: 0,
+            ready: Vec::new(),
+            is_over: false,
+        }
     }
 
-    /// Hands on what has come, up to the frame that is one too many.
+    /// Judges what has come, frame by frame.
     fn take(&mut self, news: &[u8], cursor: &mut ReadBufCursor<'_>) {
         let mut rest = news;
-        while !rest.is_empty() {
-            let (count, head) = self.frames.follow(rest);
-            if head.is_some_and(|head| head.asks_for_nothing() && !self.budget.pay()) || self.turn.cancels_too_much() {
-                self.farewell = Some(flood());
-                break;
+        while !rest.is_empty() && !self.is_over {
+            let followed = self.frames.follow(rest);
+            let (bytes, after) = rest.split_at_checked(followed.count).unwrap_or((rest, &[]));
+            rest = after;
+            match followed.head {
+                Some(head) => self.take_head(head, cursor),
+                None if followed.is_head => {}
+                None if self.block.count > 0 => self.block.frames.extend_from_slice(bytes),
+                None => self.hand_on(bytes, cursor),
             }
-            rest = rest.get(count..).unwrap_or_default();
+            if followed.is_end && self.block.count > 0 && !self.is_over {
+                self.end_block_frame(cursor);
+            }
         }
-        let passed = news.len() - rest.len();
-        // The nine bytes of a frame's head may have come in two reads: h2 then waits for the rest of a frame that never
-        // comes, and the client is closed on without a word.
-        cursor.put_slice(news.get(..passed).unwrap_or_default());
-        self.turn.hold_block(self.frames.block());
+        self.turn.hold_block(self.frames.block);
+    }
+
+    fn take_head(&mut self, head: FrameHead, cursor: &mut ReadBufCursor<'_>) {
+        if !head.has_its_size() {
+            return self.end(oversized());
+        }
+        if (head.asks_for_nothing() && !self.budget.pay()) || self.turn.cancels_too_much() {
+            return self.end(flood());
+        }
+        if head.kind == HEADERS && self.block.count == 0 {
+            self.block = Block { flags: head.flags, stream: head.stream, ..std::mem::take(&mut self.block) };
+        } else if head.kind != CONTINUATION || self.block.count == 0 {
+            // Where a block is open this is an error, which h2 knows.
+            let held = std::mem::take(&mut self.block).frames;
+            self.hand_on(&held, cursor);
+            return self.hand_on(&self.frames.head.clone(), cursor);
+        }
+        let block = &mut self.block;
+        block.count += 1;
+        block.frames.extend_from_slice(&self.frames.head);
+        block.payload = block.frames.len();
+        if block.frames.len().saturating_add(head.length) > self.limits.bytes || block.count > MOST_PIECES {
+            self.end(flood());
+        }
+    }
+
+    fn end_block_frame(&mut self, cursor: &mut ReadBufCursor<'_>) {
+        let head = self.frames.last();
+        let block = &mut self.block;
+        let payload = block.frames.get(block.payload..).unwrap_or_default();
+        let fragment = if head.kind == HEADERS { without_padding(payload, head.flags) } else { payload };
+        block.fragments.extend_from_slice(fragment);
+        if head.flags & END_HEADERS == 0 {
+            return;
+        }
+        let block = std::mem::take(&mut self.block);
+        let is_request = block.stream > self.last_stream;
+        self.last_stream = self.last_stream.max(block.stream);
+        let is_flawed = self
+            .table
+            .look_through(&block.fragments)
+            .is_some_and(|found| found.has_fragment || (!is_request && found.has_pseudo) || found.fields > self.limits.fields);
+        let frames = if is_flawed { block.malformed() } else { block.frames };
+        self.hand_on(&frames, cursor);
+    }
+
+    fn hand_on(&mut self, bytes: &[u8], cursor: &mut ReadBufCursor<'_>) {
+        match self.ready.is_empty() && bytes.len() <= cursor.remaining() {
+            true => cursor.put_slice(bytes),
+            false => self.ready.extend_from_slice(bytes),
+        }
+    }
+
+    /// Shows h2 what makes it end the connection, after what was judged before.
+    fn end(&mut self, last: Vec<u8>) {
+        self.is_over = true;
+        self.block = Block::default();
+        self.ready.extend(last);
     }
 }
 
 impl<I: Read + Unpin> Read for FrameGuard<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let room = cursor.remaining();
-        if self.farewell.is_none() {
-            let io = &mut *self;
-            ready!(SCRATCH.with_borrow_mut(|scratch| {
+        let guard = &mut *self;
+        loop {
+            let count = guard.ready.len().min(cursor.remaining());
+            cursor.put_slice(guard.ready.get(..count).unwrap_or_default());
+            guard.ready.drain(..count);
+            if guard.ready.is_empty() {
+                guard.ready = Vec::new();
+            }
+            // Nothing handed on would be the end of the stream.
+            if cursor.remaining() < room {
+                return Poll::Ready(Ok(()));
+            }
+            if guard.is_over {
+                return Poll::Pending;
+            }
+            let ended = ready!(SCRATCH.with_borrow_mut(|scratch| {
                 let length = room.min(scratch.len());
                 let mut buffer = ReadBuf::new(scratch.get_mut(..length).unwrap_or_default());
-                ready!(Pin::new(&mut io.io).poll_read(cx, buffer.unfilled()))?;
-                io.take(buffer.filled(), &mut cursor);
-                Poll::Ready(io::Result::Ok(()))
+                ready!(Pin::new(&mut guard.io).poll_read(cx, buffer.unfilled()))?;
+                guard.take(buffer.filled(), &mut cursor);
+                Poll::Ready(io::Result::Ok(buffer.filled().is_empty()))
             }))?;
+            if ended {
+                return Poll::Ready(Ok(()));
+            }
         }
-        let Some(flood) = &mut self.farewell else { return Poll::Ready(Ok(())) };
-        let count = flood.len().min(cursor.remaining());
-        cursor.put_slice(flood.get(..count).unwrap_or_default());
-        flood.drain(..count);
-        // Nothing handed on would be the end of the stream.
-        if cursor.remaining() < room { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 }
 
@@ -107,6 +221,16 @@ struct Frames {
     blocks: u64,
 }
 
+/// What the bytes are that were followed.
+struct Followed {
+    count: usize,
+    /// They belong to the head of a frame; `head`, if it is complete now.
+    is_head: bool,
+    head: Option<FrameHead>,
+    /// A frame ends with them.
+    is_end: bool,
+}
+
 impl Default for Frames {
     fn default() -> Self {
         Self { head: [0; HEAD], have: 0, left: PREFACE.len(), block: Some(0), blocks: 0 }
@@ -118,6 +242,7 @@ struct FrameHead {
     kind: u8,
     flags: u8,
     length: usize,
+    stream: u32,
 }
 
 impl FrameHead {
@@ -126,28 +251,45 @@ impl FrameHead {
         !matches!((self.kind, self.length), (HEADERS | CONTINUATION, _) | (DATA, 1..))
     }
 
-    fn is_of_block(self) -> bool {
-        matches!(self.kind, HEADERS | CONTINUATION)
+    /// Whether the frame is as long as its kind wants (RFC 9113, sections 4.2 and 6): h2 has another error for it.
+    fn has_its_size(self) -> bool {
+        match (self.kind, self.length) {
+            (_, length) if length > LARGEST => false,
+            (PRIORITY, length) => length == 5,
+            (RST_STREAM | WINDOW_UPDATE, length) => length == 4,
+            (SETTINGS, length) if self.stream == 0 => {
+                if self.flags & ACK == 0 {
+                    length % 6 == 0
+                } else {
+                    length == 0
+                }
+            }
+            (PING, length) => length == 8,
+            (GOAWAY, length) => length >= 8,
+            _ => true,
+        }
     }
 }
 
 impl Frames {
-    /// Takes bytes up to the end of a head or of a payload: how many, and the head if one is complete now.
-    fn follow(&mut self, bytes: &[u8]) -> (usize, Option<FrameHead>) {
+    /// Takes bytes up to the end of a head or of a payload.
+    fn follow(&mut self, bytes: &[u8]) -> Followed {
         if self.left > 0 {
             let count = self.left.min(bytes.len());
             self.left -= count;
-            if self.left == 0 {
+            // The preface is no frame.
+            let is_end = self.left == 0 && self.head != [0; HEAD];
+            if is_end {
                 self.end_frame();
             }
-            return (count, None);
+            return Followed { count, is_head: false, head: None, is_end };
         }
         let wanted = self.head.get_mut(self.have..).unwrap_or_default();
         let count = wanted.len().min(bytes.len());
         wanted.iter_mut().zip(bytes).for_each(|(byte, news)| *byte = *news);
         self.have += count;
         if self.have < HEAD {
-            return (count, None);
+            return Followed { count, is_head: true, head: None, is_end: false };
         }
         self.have = 0;
         let head = self.last();
@@ -159,26 +301,55 @@ impl Frames {
         if self.left == 0 {
             self.end_frame();
         }
-        (count, Some(head))
+        Followed { count, is_head: true, head: Some(head), is_end: self.left == 0 }
     }
 
     fn last(&self) -> FrameHead {
-        let [a, b, c, kind, flags, ..] = self.head;
-        FrameHead { kind, flags, length: usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c) }
+        let [a, b, c, kind, flags, stream @ ..] = self.head;
+        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        FrameHead { kind, flags, length, stream: u32::from_be_bytes(stream) & 0x7fff_ffff }
     }
 
-    /// The preface ends with the frame that follows it.
+    /// A frame that belongs to no block ends the preface, which is complete with it.
     fn end_frame(&mut self) {
         let head = self.last();
-        let whole = if head.is_of_block() { head.flags & END_HEADERS != 0 } else { self.head != [0; HEAD] };
-        if whole {
+        if !matches!(head.kind, HEADERS | CONTINUATION) || head.flags & END_HEADERS != 0 {
             self.block = None;
         }
     }
+}
 
-    fn block(&self) -> Option<u64> {
-        self.block
+impl Block {
+    /// The same block as one that h2 takes for malformed, so that it resets the stream and its table stays right: a method
+    /// stands there once more, after everything else, and again.
+    fn malformed(self) -> Vec<u8> {
+        let mut block = self.fragments;
+        block.extend_from_slice(&[METHOD_GET, METHOD_GET]);
+        let mut frames = Vec::with_capacity(block.len() + HEAD);
+        let mut pieces = block.chunks(LARGEST).peekable();
+        let mut kind = HEADERS;
+        while let Some(piece) = pieces.next() {
+            let end = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+            let first = if kind == HEADERS { self.flags & END_STREAM } else { 0 };
+            let [.., a, b, c] = piece.len().to_be_bytes();
+            frames.extend_from_slice(&[a, b, c, kind, end | first]);
+            frames.extend_from_slice(&self.stream.to_be_bytes());
+            frames.extend_from_slice(piece);
+            kind = CONTINUATION;
+        }
+        frames
     }
+}
+
+/// The fragment that the payload of a HEADERS frame holds (RFC 9113, section 6.2). Padding that is too long is left, for
+/// h2 to refuse.
+fn without_padding(payload: &[u8], flags: u8) -> &[u8] {
+    let (padding, rest) = match payload.split_first() {
+        Some((padding, rest)) if flags & PADDED != 0 => (usize::from(*padding), rest),
+        _ => (0, payload),
+    };
+    let rest = if flags & PRIORITY_THERE != 0 { rest.get(5..).unwrap_or_default() } else { rest };
+    rest.get(..rest.len().saturating_sub(padding)).unwrap_or_default()
 }
 
 /// How many frames that ask for nothing a client may still send.
@@ -207,7 +378,12 @@ impl Budget {
 /// A header block that does not end, in more pieces than h2 takes.
 fn flood() -> Vec<u8> {
     let frame = |kind: u8| [0, 0, 0, kind, 0, 0x7f, 0xff, 0xff, 0xff];
-    std::iter::once(frame(HEADERS)).chain(std::iter::repeat_n(frame(CONTINUATION), MORE_THAN_H2_TAKES)).flatten().collect()
+    std::iter::once(frame(HEADERS)).chain(std::iter::repeat_n(frame(CONTINUATION), MOST_PIECES)).flatten().collect()
+}
+
+/// The head of a frame that is larger than any may be.
+fn oversized() -> Vec<u8> {
+    vec![0xff, 0xff, 0xff, PING, 0, 0, 0, 0, 0]
 }
 
 /// What a client begins with (RFC 9113, section 3.4).
@@ -215,15 +391,29 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITY_THERE: u8 = 0x20;
 const MOST_OWED: usize = 10_000;
 /// Frames each second.
 const FORGIVEN: usize = 100;
 /// More than the answer to a PING has.
 const BYTES_FOR_ONE: usize = 32;
-/// h2 takes as many as hold its largest header list and a quarter more: 82 of a mebibyte.
-const MORE_THAN_H2_TAKES: usize = 128;
+/// Frames of a header block. h2 takes as many as hold its largest header list and a quarter more: 82 of a mebibyte.
+const MOST_PIECES: usize = 128;
+/// The largest frame that we take, as the protocol has it at first.
+const LARGEST: usize = 16_384;
+/// `:method: GET`, from the static table (RFC 7541, section 6.1).
+const METHOD_GET: u8 = 0x82;
 /// hyper's buffer holds no more at first.
 const SCRATCH_BYTES: usize = 16 << 10;
 
@@ -246,11 +436,11 @@ mod tests {
         for piece in pieces {
             let mut rest = *piece;
             while !rest.is_empty() {
-                let (count, head) = frames.follow(rest);
-                heads.extend(head.map(|head| (head.kind, head.length)));
-                rest = &rest[count..];
+                let followed = frames.follow(rest);
+                heads.extend(followed.head.map(|head| (head.kind, head.length)));
+                rest = &rest[followed.count..];
             }
-            blocks.push(frames.block());
+            blocks.push(frames.block);
         }
         (heads, blocks)
     }
@@ -273,6 +463,20 @@ mod tests {
         let pieces = [&PREFACE[..10], &PREFACE[10..], &settings, &headers[..9], &headers[9..], &end[..12], &end[12..], &headers];
         let open = [Some(0), Some(0), None, Some(1), Some(1), Some(1), None, Some(2)];
         assert_eq!(followed(&pieces).1, open);
+    }
+
+    #[test]
+    fn a_malformed_block_is_the_same_and_two_methods() {
+        let fragments = vec![7; LARGEST + 5];
+        let block = Block { fragments: fragments.clone(), flags: END_STREAM | PADDED, stream: 3, ..Block::default() };
+        let frames = block.malformed();
+        let (first, second) = frames.split_at(HEAD + LARGEST);
+        assert_eq!(first[..HEAD], [0, 0x40, 0, HEADERS, END_STREAM, 0, 0, 0, 3]);
+        assert_eq!(second[..HEAD], [0, 0, 7, CONTINUATION, END_HEADERS, 0, 0, 0, 3]);
+        assert_eq!([&first[HEAD..], &second[HEAD..]].concat(), [&fragments[..], &[0x82, 0x82]].concat());
+        assert_eq!(without_padding(&[2, 0, 0, 0, 0, 9, 1, 2, 3, 0, 0], PADDED | PRIORITY_THERE), [1, 2, 3]);
+        assert_eq!(without_padding(&[1, 2, 3], 0), [1, 2, 3]);
+        assert_eq!(without_padding(&[9, 2, 3], PADDED), [0; 0]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! CONTINUATION frames. Ours are the frames that ask for nothing, requests that are cancelled once they are taken, and
 //! clients that take their answers too slowly.
 
+mod hpack;
 mod frames;
 mod head;
 
@@ -31,13 +32,14 @@ use crate::listener::timed_io::TimedIo;
 
 pub use frames::PREFACE;
 
-use frames::FrameGuard;
+use frames::{BlockLimits, FrameGuard};
 
 /// How HTTP/2 is spoken on a listener.
 #[derive(Clone, Debug)]
 pub struct Http2 {
     streams: u32,
     list_bytes: u32,
+    blocks: BlockLimits,
     /// How long a client may take for a piece of an answer.
     progress: Duration,
 }
@@ -48,7 +50,12 @@ impl Http2 {
         // A field counts 32 bytes more here than on the wire of HTTP/1.1 (RFC 9113, section 6.5.2). h2 answers what is
         // above itself, without log line and in nobody's shape: hence the slack, in which the pipeline answers.
         let list = head_bytes.saturating_add(fields.saturating_mul(32)).saturating_add(SLACK);
+        let blocks = BlockLimits {
+            bytes: usize::try_from(list).unwrap_or(usize::MAX).saturating_add(ROOM_FOR_FRAMES),
+            fields: usize::try_from(fields).unwrap_or(usize::MAX).saturating_mul(2),
+        };
         Self {
+            blocks,
             streams: u32::try_from(config.limits.h2_streams).unwrap_or(u32::MAX),
             list_bytes: u32::try_from(list).unwrap_or(u32::MAX),
             progress: config.timeouts.body_progress,
@@ -87,7 +94,7 @@ pub async fn serve<H: Handler>(io: TimedIo, answering: Answering<H>, course: Cou
         let answer = answering.clone().answer(request, fault, taken);
         Box::pin(async move { answer.await.map(|response| if is_head { head::only(response) } else { response }) })
     });
-    let http = pin!(rules.builder(spawner).serve_connection(FrameGuard::new(io, turn), service));
+    let http = pin!(rules.builder(spawner).serve_connection(FrameGuard::new(io, turn, rules.blocks), service));
     course.drive(http, |http| http.graceful_shutdown()).await;
 }
 
@@ -128,6 +135,8 @@ const SLACK: u64 = 4 << 10;
 const MOST_ERRORS: usize = 128;
 /// Streams that the client resets before we have seen the request.
 const MOST_RESETS_UNTAKEN: usize = 20;
+/// Heads and padding of the frames of one header block.
+const ROOM_FOR_FRAMES: usize = 16 << 10;
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What is kept of one stream's answer that its client has not taken.
