@@ -226,7 +226,8 @@ fn a_refusal_to_grpc_is_a_grpc_status() {
         );
         assert!(got.header("x-request-id").is_some());
     }
-    let reasons: Vec<String> = gateway.log().iter().map(|line| line["reason"].as_str().unwrap().to_owned()).collect();
+    let log = until("the log", || Some(gateway.log()).filter(|log| log.len() == 7));
+    let reasons: Vec<String> = log.iter().map(|line| line["reason"].as_str().unwrap().to_owned()).collect();
     let closed = "credential_missing";
     assert_eq!(reasons, [closed, closed, "upstream_unreachable", "path_ambiguous", "upstream_unreachable", closed, closed]);
 }

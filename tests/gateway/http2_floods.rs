@@ -150,9 +150,10 @@ fn heads_that_grow_when_they_are_unpacked_stay_small() {
     let mut first = block(&asks("GET", "/in"));
     first.extend_from_slice(b"\x40\x01a\x01b");
     client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &first));
-    for index in 1..200 {
+    // Above the limit by a little they are refused in the API's shape; by much, their streams are reset.
+    for (index, fields) in (1..100).map(|index| (index, 190)).chain((100..200).map(|index| (index, 1000))) {
         let mut bomb = block(&asks("GET", "/in"));
-        bomb.resize(bomb.len() + 1000, 0xbe);
+        bomb.resize(bomb.len() + fields, 0xbe);
         client.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream(index), &bomb));
     }
     client.settle();
