@@ -81,6 +81,8 @@ pub mod tests {
             name: Located { value: "test".to_owned(), place: Place::default() },
             address,
             trusted_proxies: crate::config::TrustedProxies::default(),
+            tls: None,
+            proxy_protocol: crate::config::ProxyProtocol::Off,
             default_api: None,
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
