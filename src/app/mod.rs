@@ -2,6 +2,7 @@
 //! about a request.
 
 pub mod build;
+pub mod certificates;
 pub mod issuers;
 pub mod load;
 pub mod sample;

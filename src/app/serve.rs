@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, AdminState};
 use crate::app::build;
+use crate::app::certificates::Certificates;
 use crate::app::load::Ready;
 use crate::app::signals::StopSignals;
 use crate::body::{Body, Incoming};
@@ -47,6 +48,8 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     let health = Health::default();
     health.set("listeners", Err("not bound yet".to_owned()));
     let metrics = Metrics::default();
+    let certificates = Certificates::open(&ready.config)?;
+    certificates.show(&metrics);
     let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
     let counters = Counters::start(&ready.config.counters, control.handle().clone(), &metrics)?;
     if let Some(counters) = &counters {
@@ -74,10 +77,11 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
         control.spawn(watch_keys(state.keys.clone(), health.clone(), stopping.clone()));
     }
     let admin = control.spawn(admin::serve(admin_socket, state, stopping.clone()));
+    control.spawn(certificates.clone().watch(stopping.clone()));
     let watcher = control.spawn(watch_store(store.clone(), health.clone()));
     let (drain, draining) = watch::channel(false);
     let ended = Arc::new(Notify::new());
-    let threads = start_workers(ready, &pipeline, sockets, &draining, &ended)?;
+    let threads = start_workers(ready, &certificates, &pipeline, sockets, &draining, &ended)?;
     health.set("listeners", Ok(()));
     announce(ready, &store, workers);
     started(&pipeline);
@@ -159,6 +163,7 @@ type Threads = Vec<JoinHandle<anyhow::Result<usize>>>;
 
 fn start_workers(
     ready: &Ready,
+    certificates: &Certificates,
     pipeline: &Arc<Pipeline>,
     sockets: Vec<Vec<TcpListener>>,
     draining: &watch::Receiver<bool>,
@@ -182,11 +187,12 @@ fn start_workers(
     let mut threads = Vec::new();
     for (number, sockets) in by_worker.into_iter().enumerate() {
         let (pipeline, upstreams, draining) = (pipeline.clone(), upstreams.clone(), draining.clone());
+        let certificates = certificates.clone();
         let sharers = workers.saturating_mul(sockets.len());
         let ended = OnEnd(ended.clone());
         let run = move || {
             let _ended = ended;
-            work(pipeline, &upstreams, sockets, sharers, drain_timeout, &draining)
+            work(pipeline, &upstreams, &certificates, sockets, sharers, drain_timeout, &draining)
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
         threads.push(thread.context("a worker thread cannot be started")?);
@@ -198,6 +204,7 @@ fn start_workers(
 fn work(
     pipeline: Arc<Pipeline>,
     upstreams: &[Upstream],
+    certificates: &Certificates,
     sockets: Vec<(Listener, TcpListener)>,
     sharers: usize,
     drain_timeout: Duration,
@@ -213,7 +220,7 @@ fn work(
         });
         let mut serving = JoinSet::new();
         for (config, socket) in sockets {
-            let settings = Rc::new(Settings::new(&config, sharers, drain_timeout));
+            let settings = Rc::new(Settings::new(&config, sharers, drain_timeout).with_tls(certificates.of(&config)));
             let gate = Rc::new(Gate::new(worker.clone(), &config));
             serving.spawn_local(listener::serve(socket, settings, gate, draining.clone()));
         }
@@ -312,7 +319,8 @@ fn explain_fn(pipeline: Arc<Pipeline>) -> admin::ExplainFn {
 /// Says where the gateway listens and counts, and for a realm without accounts how to make the first.
 fn announce(ready: &Ready, store: &Store, workers: usize) {
     for listener in &ready.config.listeners {
-        tracing::info!("listening on http://{} ({} workers)", listener.address, workers);
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        tracing::info!("listening on {scheme}://{} ({} workers)", listener.address, workers);
     }
     tracing::info!("admin endpoints on http://{}", ready.config.admin.address);
     let counters = &ready.config.counters;

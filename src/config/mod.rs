@@ -18,6 +18,7 @@ mod route;
 mod schema;
 mod section;
 mod server;
+mod tls;
 mod upstream;
 
 pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
@@ -28,13 +29,14 @@ pub use issuer::{AccountSource, Issuer, JwsAlgorithm, KeysFrom};
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode, OnOutage};
 #[cfg(test)]
 pub use listener::ListenerLimits;
-pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, TrustedProxies};
+pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, ProxyProtocol, TrustedProxies};
 pub use load::load;
 #[cfg(any(test, feature = "internals"))]
 pub use load::{Loaded, parse};
 pub use route::Route;
 pub use schema::schema;
 pub use server::{AccessFormat, Admin, Level, Log, Server, Store, Workers};
+pub use tls::{CertificateName, CertificatePair, ClientAuth, ListenerTls, TlsVersion};
 pub use upstream::{Upstream, UpstreamTimeouts};
 
 section! {

@@ -31,7 +31,7 @@ pub struct Answering<H> {
 
 impl<H> Clone for Answering<H> {
     fn clone(&self) -> Self {
-        Self { info: self.info, handler: self.handler.clone(), drain: self.drain.clone(), turn: self.turn.clone() }
+        Self { info: self.info.clone(), handler: self.handler.clone(), drain: self.drain.clone(), turn: self.turn.clone() }
     }
 }
 

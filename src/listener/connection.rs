@@ -2,6 +2,7 @@
 //! clients that keep it waiting, and ends gently at shutdown.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -11,32 +12,24 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::listener::answer::Answering;
+use crate::listener::arrive::{Arrived, Protocol, arrive};
 use crate::listener::timed_io::{TimedIo, Turn, Watch};
-use crate::listener::{ConnectionInfo, Drain, Handler, Settings, http1, http2};
-
-/// What is spoken on a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    Http1,
-    Http2,
-}
+use crate::listener::transport::Transport;
+use crate::listener::{Drain, Handler, Settings, http1, http2};
 
 /// Serves one connection to its end.
-pub async fn carry<H: Handler>(
-    socket: TcpStream,
-    info: ConnectionInfo,
-    settings: Rc<Settings>,
-    handler: Rc<H>,
-    drain: Rc<Drain>,
-) {
+pub async fn carry<H: Handler>(socket: TcpStream, peer: SocketAddr, settings: Rc<Settings>, handler: Rc<H>, drain: Rc<Drain>) {
+    let Some(Arrived { transport, info, protocol }) = arrive(socket, peer, &settings).await else { return };
     let turn = Turn::default();
+    let may_begin_with_http2 = settings.http2.is_some() && matches!(transport, Transport::Plain(_));
     let course = Course { watch: Watch::new(turn.clone()), turn: turn.clone(), settings, drain: drain.clone() };
-    let io = TimedIo::new(socket, turn.clone());
+    let io = TimedIo::new(transport, turn.clone());
     let answering = Answering { info, handler, drain, turn };
-    // hyper keeps some kilobytes for each; boxed, a connection takes only those of the one that it is.
-    match course.settings.http2 {
-        None => http1::serve(io, answering, course).await,
-        Some(_) => Box::pin(either(io, answering, course)).await,
+    match protocol {
+        Protocol::Http1 if may_begin_with_http2 => Box::pin(either(io, answering, course)).await,
+        Protocol::Http1 => http1::serve(io, answering, course).await,
+        // hyper keeps some kilobytes for each; boxed, a connection takes only those of the one that it is.
+        Protocol::Http2 => Box::pin(http2::serve(io, answering, course)).await,
     }
 }
 

@@ -1,19 +1,24 @@
-//! Sockets in, requests out: TCP, the raw-head guard, HTTP/1 and HTTP/2, the client's address, drain. Knows no route and judges no request; everything
-//! here runs on one worker's thread.
+//! Sockets in, requests out: TCP, the PROXY protocol, TLS, the raw-head guard, HTTP/1 and HTTP/2, the client's address, drain.
+//! Knows no route and judges no request; everything here runs on one worker's thread.
 
 mod answer;
+mod arrive;
 mod client_addr;
 mod connection;
 mod guard;
 mod http1;
 mod http2;
+mod proxy;
 mod sockets;
 mod timed_io;
+mod tls;
+mod transport;
 
 use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -25,15 +30,18 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::body::Body;
-use crate::config::{Listener, ListenerTimeouts};
+use crate::config::{Listener, ListenerTimeouts, ProxyProtocol, TrustedProxies};
+use crate::identity::Networks;
 use crate::listener::guard::HeadLimits;
 use crate::listener::http2::Http2;
 
+pub use arrive::ConnectionInfo;
 pub use client_addr::{ClientAddress, Peer, Trust, client_address};
 pub use guard::Fault;
 #[cfg(any(test, feature = "internals"))]
 pub use guard::hyper_reads_what_was_judged;
 pub use sockets::bind;
+pub use tls::{Changed, TlsStore};
 
 /// Answers requests. A panic while it does becomes a bare 500 for that request alone.
 pub trait Handler: 'static {
@@ -47,14 +55,6 @@ pub trait Handler: 'static {
     ) -> impl Future<Output = Response<Body>>;
 }
 
-/// The two ends of the connection that a request came by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionInfo {
-    /// The other end as the socket says: a client or a proxy. [`client_address`] tells who the client is.
-    pub peer: SocketAddr,
-    pub local: SocketAddr,
-}
-
 /// How one worker serves one listener.
 pub struct Settings {
     name: String,
@@ -66,6 +66,12 @@ pub struct Settings {
     http: Http1,
     /// Where clients may speak it.
     http2: Option<Http2>,
+    /// Whose PROXY header every connection begins with.
+    proxies: Option<Networks>,
+    tls: Option<Arc<TlsStore>>,
+    /// What was said of connections without a right beginning.
+    strangers: Said,
+    malformed: Said,
 }
 
 impl Settings {
@@ -93,7 +99,41 @@ impl Settings {
             drain_timeout,
             heads: HeadLimits::from(config),
             http,
-            http2: config.http2.then(|| Http2::new(config)),
+            http2: config.speaks_http2().then(|| Http2::new(config)),
+            proxies: proxies(config),
+            tls: None,
+            strangers: Said::default(),
+            malformed: Said::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// The same with TLS, where the listener has it.
+    pub fn with_tls(self, tls: Option<Arc<TlsStore>>) -> Self {
+        Self { tls, ..self }
+    }
+}
+
+/// Whose PROXY header is wanted. `None` where none is; nobody's where the config says so in a way that it does not allow.
+fn proxies(config: &Listener) -> Option<Networks> {
+    match (config.proxy_protocol, &config.trusted_proxies) {
+        (ProxyProtocol::Off, _) => None,
+        (ProxyProtocol::Required, TrustedProxies::Networks(networks)) => {
+            Some(networks.iter().map(|network| network.value).collect())
+        }
+        (ProxyProtocol::Required, TrustedProxies::Hops(_)) => Some(Networks::new(Vec::new())),
+    }
+}
+
+/// Something that is said once, however often it happens.
+#[derive(Default)]
+struct Said(Cell<bool>);
+
+impl Said {
+    fn once(&self, say: impl FnOnce()) {
+        if !self.0.replace(true) {
+            say();
         }
     }
 }
@@ -173,13 +213,11 @@ impl<H: Handler> Connections<H> {
         if self.tasks.len() <= cap / 2 {
             crowd.over();
         }
-        // Both only fail for a connection that is gone already.
-        let Ok(local) = socket.local_addr() else { return };
+        // Only fails for a connection that is gone already.
         if socket.set_nodelay(true).is_err() {
             return;
         }
-        let info = ConnectionInfo { peer, local };
-        let carry = connection::carry(socket, info, self.settings.clone(), self.handler.clone(), self.drain.clone());
+        let carry = connection::carry(socket, peer, self.settings.clone(), self.handler.clone(), self.drain.clone());
         self.tasks.spawn_local(carry);
     }
 

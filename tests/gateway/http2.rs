@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, Request};
 
 use crate::support::http2::{END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PREFACE, asks, block, frame, over_http2};
-use crate::support::{Gateway, Reply, Upstream, until};
+use crate::support::{Authority, Gateway, Reply, Upstream, until};
 
 pub fn api(upstream: &Upstream) -> String {
     format!(
@@ -230,4 +230,28 @@ fn a_refusal_to_grpc_is_a_grpc_status() {
     let reasons: Vec<String> = log.iter().map(|line| line["reason"].as_str().unwrap().to_owned()).collect();
     let closed = "credential_missing";
     assert_eq!(reasons, [closed, closed, "upstream_unreachable", "path_ambiguous", "upstream_unreachable", closed, closed]);
+}
+
+/// Over TLS a client that offers HTTP/2 gets it, unless the listener says no.
+#[test]
+fn http2_over_tls_is_chosen_by_alpn() {
+    let (authority, upstream) = (Authority::new("ours"), Upstream::start());
+    let issued = authority.server(&["api.test"]);
+    for (more, version) in [("", "2"), ("http2 = false", "1.1")] {
+        let tls = "tls = { certificates = [{ cert_file = \"api.pem\", key_file = \"api.key\" }] }";
+        let mut gateway = Gateway::prepare(&format!("{tls}\n{more}"), &api(&upstream));
+        issued.save(gateway.folder.path(), "api");
+        let roots = gateway.folder.path().join("ca.pem");
+        std::fs::write(&roots, &authority.pem).unwrap();
+        gateway.restart();
+        let (url, port) = (format!("https://api.test:{}/in", gateway.address.port()), gateway.address.port());
+        let curl = Command::new("curl")
+            .args(["-sS", "--http2", "-w", " %{http_version} %{http_code}\n", "--cacert", roots.to_str().unwrap()])
+            .args(["--resolve", &format!("api.test:{port}:127.0.0.1"), &url, &url])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(curl.stdout).unwrap();
+        assert_eq!(said, format!("{{\"ok\":true}} {version} 200\n").repeat(2), "{}", String::from_utf8_lossy(&curl.stderr));
+    }
+    assert_eq!(upstream.count(), 4);
 }
