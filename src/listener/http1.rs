@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 
+use hyper::server::conn::http1::Connection;
 use hyper::service::service_fn;
 
 use crate::listener::Handler;
@@ -22,5 +23,5 @@ pub async fn serve<H: Handler>(io: TimedIo, answering: Answering<H>, course: Cou
     let settings = course.settings.clone();
     let io = Guard::new(io, settings.heads, refusals.clone());
     let http = pin!(settings.http.serve_connection(io, service));
-    course.drive(http, |http| http.graceful_shutdown()).await;
+    course.drive(http, Connection::graceful_shutdown).await;
 }

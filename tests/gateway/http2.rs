@@ -255,3 +255,16 @@ fn http2_over_tls_is_chosen_by_alpn() {
     }
     assert_eq!(upstream.count(), 4);
 }
+
+/// E2: nobody is talked into HTTP/2 by a header, and no upstream is.
+#[test]
+fn an_upgrade_to_http2_is_no_upgrade() {
+    let upstream = Upstream::start();
+    let gateway = gateway("", &upstream);
+    for connection in ["Connection: Upgrade, HTTP2-Settings", "Connection: HTTP2-Settings"] {
+        let answer = gateway.get("/in", &["Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA", connection]);
+        assert_eq!(answer.status, 200);
+        let seen = upstream.messages().pop().unwrap();
+        assert_eq!((seen.values("upgrade"), seen.values("http2-settings"), seen.values("connection")), (vec![], vec![], vec![]));
+    }
+}

@@ -78,6 +78,10 @@ fn resets_that_the_client_brings_about_end_the_connection() {
     let gateway = gateway("", &upstream);
     upstream.reply(Reply::Silence);
     let head = block(&asks("GET", "/in"));
+    let malformed = block(&[&asks("GET", "/in")[..], &[("connection", "close")]].concat());
+    let mut client = Frames::connect(gateway.address);
+    let error = flood(&mut client, 1000, |index| frame(HEADERS, END_HEADERS | END_STREAM, stream(index), &malformed));
+    assert_eq!((error, upstream.count()), (Some(ENHANCE_YOUR_CALM), 0));
     for trick in [frame(WINDOW_UPDATE, 0, 0, &[0; 4]), frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff])] {
         upstream.forget();
         let mut client = Frames::connect(gateway.address);

@@ -258,7 +258,8 @@ mod tests {
     }
 
     fn unpacked(hex: &str) -> String {
-        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        let digits: Vec<u8> = hex.chars().map(|digit| u8::try_from(digit.to_digit(16).unwrap()).unwrap()).collect();
+        let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();
         let mut text = Vec::new();
         huffman(&bytes, |byte| text.push(byte));
         String::from_utf8(text).unwrap()

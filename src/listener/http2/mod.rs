@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use http::Method;
 use hyper::rt::Executor;
-use hyper::server::conn::http2::Builder;
+use hyper::server::conn::http2::{Builder, Connection};
 use hyper::service::service_fn;
 use tokio::task::spawn_local;
 
@@ -95,7 +95,7 @@ pub async fn serve<H: Handler>(io: TimedIo, answering: Answering<H>, course: Cou
         Box::pin(async move { answer.await.map(|response| if is_head { head::only(response) } else { response }) })
     });
     let http = pin!(rules.builder(spawner).serve_connection(FrameGuard::new(io, turn, rules.blocks), service));
-    course.drive(http, |http| http.graceful_shutdown()).await;
+    course.drive(http, Connection::graceful_shutdown).await;
 }
 
 /// Starts the task of each stream; all end with the connection. hyper hands over a stream's task right after it has asked
