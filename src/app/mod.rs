@@ -9,3 +9,4 @@ pub mod sample;
 pub mod serve;
 pub mod signals;
 pub mod signing;
+pub mod upstreams;

@@ -19,12 +19,14 @@ use crate::app::build;
 use crate::app::certificates::Certificates;
 use crate::app::load::Ready;
 use crate::app::signals::StopSignals;
+use crate::app::upstreams;
 use crate::body::{Body, Incoming};
 use crate::clock;
 use crate::config::{CountersUrl, Listener, Upstream, Workers};
 use crate::counter::Counters;
 use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings, Trust, client_address};
 use crate::observe::{AccessLog, Health, Metrics};
+use crate::outbound::ServerTls;
 use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
 use crate::store::Store;
 use crate::token::KeySource;
@@ -170,13 +172,7 @@ fn start_workers(
     ended: &Arc<Notify>,
 ) -> anyhow::Result<Threads> {
     let workers = sockets.first().map_or(0, Vec::len);
-    let upstreams: Vec<Upstream> = ready
-        .config
-        .apis
-        .iter()
-        .map(|api| ready.config.upstream_of(api))
-        .collect::<Option<_>>()
-        .context("an API has no upstream")?;
+    let upstreams = upstreams::of_apis(ready)?;
     let mut by_worker: Vec<Vec<(Listener, TcpListener)>> = (0..workers).map(|_| Vec::new()).collect();
     for (listener, own) in ready.config.listeners.iter().zip(sockets) {
         for (worker, socket) in by_worker.iter_mut().zip(own) {
@@ -203,7 +199,7 @@ fn start_workers(
 /// One worker's life: its listeners on its own runtime, until the drain is over.
 fn work(
     pipeline: Arc<Pipeline>,
-    upstreams: &[Upstream],
+    upstreams: &[(Upstream, Option<ServerTls>)],
     certificates: &Certificates,
     sockets: Vec<(Listener, TcpListener)>,
     sharers: usize,
@@ -215,8 +211,8 @@ fn work(
     runtime.block_on(async move {
         let worker = Rc::new(Worker {
             pipeline,
-            upstreams: upstreams.iter().map(|upstream| Rc::new(pipeline::Upstream::new(upstream))).collect(),
-            response_timeouts: upstreams.iter().map(|upstream| upstream.timeouts.response).collect(),
+            upstreams: upstreams.iter().map(|(upstream, tls)| Rc::new(pipeline::Upstream::new(upstream, tls.as_ref()))).collect(),
+            response_timeouts: upstreams.iter().map(|(upstream, _)| upstream.timeouts.response).collect(),
         });
         let mut serving = JoinSet::new();
         for (config, socket) in sockets {

@@ -37,7 +37,7 @@ pub use route::Route;
 pub use schema::schema;
 pub use server::{AccessFormat, Admin, Level, Log, Server, Store, Workers};
 pub use tls::{CertificateName, CertificatePair, ClientAuth, ListenerTls, TlsVersion};
-pub use upstream::{Upstream, UpstreamTimeouts};
+pub use upstream::{Upstream, UpstreamTimeouts, UpstreamTls};
 
 section! {
     /// The whole file.

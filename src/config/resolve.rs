@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::report::{Located, Place, Report};
 use crate::config::value::{HostPattern, UpstreamUrl};
-use crate::config::{Api, Config, Listener, Upstream, UpstreamTimeouts};
+use crate::config::{Api, Config, Listener, Upstream, UpstreamTimeouts, UpstreamTls};
 
 /// Reports everything that is wrong in and between the sections of a decoded file.
 pub fn resolve(config: &Config, report: &mut Report) {
@@ -40,6 +40,7 @@ impl Config {
             name: Located::new(api.label().to_owned(), api.upstream.place),
             servers: vec![server],
             timeouts: UpstreamTimeouts::default(),
+            tls: UpstreamTls::default(),
             place: api.upstream.place,
         })
     }

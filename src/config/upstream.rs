@@ -1,10 +1,11 @@
 //! `[[upstream]]`: the servers of an API.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::decode::section;
-use crate::config::report::{Located, Report};
-use crate::config::value::{UpstreamUrl, refuse_zero};
+use crate::config::report::{Located, Place, Report};
+use crate::config::value::{Scheme, UpstreamUrl, is_host_name, refuse_zero};
 
 section! {
     /// `[[upstream]]`
@@ -15,6 +16,8 @@ section! {
         servers: Vec<UpstreamUrl>,
         /// How long a server may take.
         timeouts: UpstreamTimeouts = UpstreamTimeouts::default(),
+        /// How `https` servers are believed.
+        tls: UpstreamTls = UpstreamTls::default(),
     }
 }
 
@@ -27,6 +30,14 @@ impl Upstream {
         }
         let UpstreamTimeouts { connect, response, idle, place } = self.timeouts;
         refuse_zero(place, &[("connect", connect), ("response", response), ("idle", idle)], report);
+        if report.is_sound(self.place, "servers") {
+            self.tls.check(self.has_tls(), report);
+        }
+    }
+
+    /// Whether a server is spoken to by TLS.
+    pub fn has_tls(&self) -> bool {
+        self.servers.iter().any(|server| server.scheme == Scheme::Https)
     }
 }
 
@@ -39,5 +50,39 @@ section! {
         response: Duration = Duration::from_secs(30),
         /// A kept connection without a request; also an answer's body of which nothing comes.
         idle: Duration = Duration::from_secs(60),
+    }
+}
+
+section! {
+    /// `tls` of an upstream.
+    pub struct UpstreamTls: Default {
+        /// Certificates (PEM) that the servers are trusted by, instead of the system's.
+        ca_file: Option<Located<PathBuf>> = None,
+        /// The certificate (PEM) that the gateway shows to a server which asks for one, then those between it and its authority.
+        cert_file: Option<Located<PathBuf>> = None,
+        /// Its private key (PEM).
+        key_file: Option<Located<PathBuf>> = None,
+        /// The name that the servers' certificates have, where it is not the host of their URL.
+        server_name: Option<Located<String>> = None,
+        /// Whether HTTP/2 is offered (ALPN), or HTTP/1.1 alone.
+        http2: bool = true,
+    }
+}
+
+impl UpstreamTls {
+    /// Reports what is wrong within the table. What is wrong with its files is found by whoever reads them.
+    fn check(&self, is_used: bool, report: &mut Report) {
+        if !is_used && self.place != Place::default() {
+            let why = "`tls` is for servers that are spoken to by TLS";
+            report.error_with_help(self.place, why, "expected a server such as \"https://nodes.internal\"");
+        }
+        match (&self.cert_file, &self.key_file) {
+            (Some(file), None) => report.error(file.place, "`cert_file` wants a `key_file`"),
+            (None, Some(file)) => report.error(file.place, "`key_file` wants a `cert_file`"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if let Some(name) = self.server_name.as_ref().filter(|name| !is_host_name(&name.value)) {
+            report.refuse(name.place, format!("`{}` is no host name", name.value), "expected e.g. \"nodes.internal\"");
+        }
     }
 }

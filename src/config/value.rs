@@ -78,11 +78,23 @@ pub struct Quota {
 /// Where an upstream server is: an authority to connect to and a path that is put before every forwarded path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamUrl {
+    pub scheme: Scheme,
     /// Host name or address, without brackets.
     pub host: String,
     pub port: u16,
     /// Empty, or starts with `/` and does not end with one.
     pub base_path: String,
+}
+
+/// How a server is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// HTTP/1.1 in clear text.
+    Http,
+    /// HTTP/2 in clear text, without asking (RFC 9113, section 3.3).
+    H2c,
+    /// TLS, with HTTP/2 or HTTP/1.1 as both ends agree.
+    Https,
 }
 
 /// Which values of Host an API answers to.
@@ -96,14 +108,18 @@ pub enum HostPattern {
 }
 
 impl UpstreamUrl {
-    /// Parses an `http` URL; the error says what is wrong with it.
+    /// Parses a URL; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let uri: http::Uri = text.parse().map_err(|_| format!("`{text}` is no URL"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some(other) => return Err(format!("`{text}`: the scheme `{other}` is not supported, only `http`")),
+        let (scheme, default_port) = match uri.scheme_str() {
+            Some("http") => (Scheme::Http, 80),
+            Some("h2c") => (Scheme::H2c, 80),
+            Some("https") => (Scheme::Https, 443),
+            Some(other) => {
+                return Err(format!("`{text}`: the scheme `{other}` is not supported, only `http`, `https` and `h2c`"));
+            }
             None => return Err(format!("`{text}` has no scheme")),
-        }
+        };
         let authority = uri.authority().ok_or_else(|| format!("`{text}` names no host"))?.as_str();
         if authority.contains('@') {
             return Err("the URL holds a user name or password".to_owned());
@@ -116,8 +132,8 @@ impl UpstreamUrl {
         if !base.split('/').all(plain) || base.contains("//") {
             return Err(format!("`{text}`: the base path is not in its plain form"));
         }
-        let (host, port) = parse_host_port(authority, 80).map_err(|why| format!("`{text}`: {why}"))?;
-        Ok(Self { host: host.to_ascii_lowercase(), port, base_path: base.to_owned() })
+        let (host, port) = parse_host_port(authority, default_port).map_err(|why| format!("`{text}`: {why}"))?;
+        Ok(Self { scheme, host: host.to_ascii_lowercase(), port, base_path: base.to_owned() })
     }
 }
 
@@ -211,7 +227,7 @@ fn parse_host(text: &str) -> Result<HostPattern, String> {
 }
 
 /// Dotted labels of letters, digits, `-` and `_` (which no DNS name has, but names inside a cluster do).
-fn is_host_name(text: &str) -> bool {
+pub fn is_host_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(allowed);
     text.len() <= 253 && text.split('.').all(label)
@@ -236,10 +252,21 @@ pub fn refuse_zero(table: Place, durations: &[(&str, Duration)], report: &mut Re
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "http://[{}]:{}{}", self.host, self.port, self.base_path),
-            false => write!(f, "http://{}:{}{}", self.host, self.port, self.base_path),
+        let Self { scheme, host, port, base_path } = self;
+        match host.contains(':') {
+            true => write!(f, "{scheme}://[{host}]:{port}{base_path}"),
+            false => write!(f, "{scheme}://{host}:{port}{base_path}"),
         }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::H2c => "h2c",
+            Self::Https => "https",
+        })
     }
 }
 
@@ -344,14 +371,16 @@ mod tests {
 
     #[test]
     fn upstream_urls_keep_host_port_and_base_path() {
-        for (text, host, port, base) in [
-            ("http://127.0.0.1:9000", "127.0.0.1", 9000, ""),
-            ("http://Nodes.internal", "nodes.internal", 80, ""),
-            ("http://nodes_1.internal:8080/base/", "nodes_1.internal", 8080, "/base"),
-            ("http://[::1]:9000/a/b", "::1", 9000, "/a/b"),
-            ("http://[2001:db8::1]", "2001:db8::1", 80, ""),
+        for (text, scheme, host, port, base) in [
+            ("http://127.0.0.1:9000", Scheme::Http, "127.0.0.1", 9000, ""),
+            ("http://Nodes.internal", Scheme::Http, "nodes.internal", 80, ""),
+            ("http://nodes_1.internal:8080/base/", Scheme::Http, "nodes_1.internal", 8080, "/base"),
+            ("http://[::1]:9000/a/b", Scheme::Http, "::1", 9000, "/a/b"),
+            ("http://[2001:db8::1]", Scheme::Http, "2001:db8::1", 80, ""),
+            ("https://a.internal", Scheme::Https, "a.internal", 443, ""),
+            ("h2c://a.internal/base", Scheme::H2c, "a.internal", 80, "/base"),
         ] {
-            let expected = UpstreamUrl { host: host.to_owned(), port, base_path: base.to_owned() };
+            let expected = UpstreamUrl { scheme, host: host.to_owned(), port, base_path: base.to_owned() };
             assert_eq!(UpstreamUrl::parse(text), Ok(expected.clone()), "{text}");
             assert_eq!(UpstreamUrl::parse(&expected.to_string()), Ok(expected), "{text}");
         }
@@ -361,7 +390,7 @@ mod tests {
     fn upstream_urls_that_mean_something_else_are_refused() {
         for (text, why) in [
             ("127.0.0.1:9000", "`127.0.0.1:9000` has no scheme"),
-            ("https://a", "`https://a`: the scheme `https` is not supported, only `http`"),
+            ("ftp://a", "`ftp://a`: the scheme `ftp` is not supported, only `http`, `https` and `h2c`"),
             ("http://", "`http://` is no URL"),
             ("http://a:0", "`http://a:0`: the port is no number from 1 to 65535"),
             ("http://a:99999", "`http://a:99999`: the port is no number from 1 to 65535"),

@@ -6,6 +6,7 @@ mod authorities;
 mod error;
 #[cfg(test)]
 pub mod scripted;
+mod server_tls;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -29,13 +30,14 @@ use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 pub use authorities::Authorities;
 pub use error::FetchError;
+pub use server_tls::ServerTls;
 use target::{Reach, Target};
 
 /// Fetches. A clone is cheap.
@@ -235,10 +237,15 @@ fn system_roots() -> Option<RootCertStore> {
     (!roots.is_empty()).then_some(roots)
 }
 
-fn connector(roots: RootCertStore) -> Result<TlsConnector, String> {
+/// TLS 1.2 and 1.3, with what rustls holds to be safe.
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = versions.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    versions.map_err(|error| error.to_string())
+}
+
+fn connector(roots: RootCertStore) -> Result<TlsConnector, String> {
+    let mut config = builder()?.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
 }

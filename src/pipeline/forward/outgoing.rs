@@ -1,11 +1,12 @@
 //! A request on its way to an upstream: framed by its body, and kept in case the connection turns out closed.
 
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
-use http::{Method, Request, Version};
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, Request, Uri, Version};
 use http_body::Body as _;
 
 use crate::body::{Body, Meter};
+use crate::pipeline::forward::pool::{Sender, Server};
 
 /// A request that may go to more than one server before one answers.
 pub struct Outgoing {
@@ -25,6 +26,29 @@ impl Outgoing {
         frame(&mut request);
         let meter = (!request.body().is_end_stream()).then(|| request.body_mut().meter());
         Box::new(Self { request, path, meter })
+    }
+
+    /// Gives it the form that the connection's version of HTTP wants. It may have had another form before.
+    pub fn address(&mut self, target: Uri, server: &Server, sender: &Sender) {
+        let before = std::mem::replace(self.request.uri_mut(), target);
+        let named = before.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        let headers = self.request.headers_mut();
+        let host = headers.entry(HOST).or_insert_with(|| named.unwrap_or_else(|| server.host.clone())).clone();
+        if matches!(sender, Sender::Http1(_)) {
+            headers.remove(TE);
+            *self.request.version_mut() = Version::HTTP_11;
+            return;
+        }
+        // What is not framed by its connection is framed by its headers, and the other way round.
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        let mut parts = std::mem::take(self.request.uri_mut()).into_parts();
+        parts.scheme = Some(server.scheme.clone());
+        parts.authority = Authority::try_from(host.as_bytes()).ok();
+        if parts.authority.is_some() {
+            self.request.headers_mut().remove(HOST);
+        }
+        *self.request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        *self.request.version_mut() = Version::HTTP_2;
     }
 
     /// What a second one is made of, if it may be sent twice.

@@ -16,7 +16,7 @@ use super::*;
 use crate::body::{Done, Ending};
 use crate::config::UpstreamTimeouts;
 use crate::config::report::{Located, Place};
-use crate::config::value::UpstreamUrl;
+use crate::config::value::{Scheme, UpstreamUrl};
 use crate::listener::wire::{Wire, field, on_a_worker};
 use crate::listener::{ConnectionInfo, Fault, Handler, Settings, bind, serve};
 
@@ -33,16 +33,21 @@ fn upstream(urls: &[(&str, u16, &str)], adjust: impl FnOnce(&mut UpstreamTimeout
     let mut timeouts = UpstreamTimeouts { connect: LONG, response: LONG, idle: LONG, ..UpstreamTimeouts::default() };
     adjust(&mut timeouts);
     let url = |(host, port, base): &(&str, u16, &str)| UpstreamUrl {
+        scheme: Scheme::Http,
         host: (*host).to_owned(),
         port: *port,
         base_path: (*base).to_owned(),
     };
-    Upstream::new(&config::Upstream {
-        name: Located { value: "test".to_owned(), place: Place::default() },
-        servers: urls.iter().map(url).collect(),
-        timeouts,
-        place: Place::default(),
-    })
+    Upstream::new(
+        &config::Upstream {
+            name: Located { value: "test".to_owned(), place: Place::default() },
+            servers: urls.iter().map(url).collect(),
+            timeouts,
+            tls: config::UpstreamTls::default(),
+            place: Place::default(),
+        },
+        None,
+    )
 }
 
 fn request(method: &str, target: &str, body: Body) -> Request<Body> {
