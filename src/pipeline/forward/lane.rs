@@ -1,8 +1,7 @@
 //! A connection of HTTP/2 to a server: carries as many requests at a time as the server lets it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::pipeline::forward::dial::MOST_HEADER_BYTES;
 pub struct Lane {
     sender: SendRequest<Body>,
     /// Requests that the server takes at a time (SETTINGS_MAX_CONCURRENT_STREAMS).
-    most: Rc<Cell<usize>>,
+    most: Box<dyn Fn() -> usize>,
     open: Cell<usize>,
     /// The last time that a request ended.
     used: Cell<Instant>,
@@ -42,25 +41,22 @@ impl Lane {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(MOST_HEADER_BYTES).unwrap_or(u32::MAX));
         let (sender, connection) = http.handshake(io).await?;
-        let most = Rc::new(Cell::new(FIRST_STREAMS));
-        let told = most.clone();
+        // Asked when it is needed: the task is woken by requests, not by what the server says.
+        let connection = Rc::new(RefCell::new(Box::pin(connection)));
+        let asked = connection.clone();
+        let most = move || asked.try_borrow().map_or(0, |connection| connection.current_max_send_streams());
         spawn_local(async move {
-            let mut connection = pin!(connection);
-            let end = poll_fn(|cx| {
-                let polled = connection.as_mut().poll(cx);
-                told.set(connection.current_max_send_streams());
-                polled
-            });
+            let end = poll_fn(|cx| connection.borrow_mut().as_mut().poll(cx));
             // Its errors reach the requests that are on it.
             let _ = end.await;
         });
-        Ok(Rc::new(Self { sender, most, open: Cell::new(0), used: Cell::new(Instant::now()) }))
+        Ok(Rc::new(Self { sender, most: Box::new(most), open: Cell::new(0), used: Cell::new(Instant::now()) }))
     }
 
     /// Room for one more request. `None` on a connection that is full or about to end.
     pub fn reserve(self: &Rc<Self>) -> Option<Place> {
         let open = self.open.get();
-        if self.is_over() || open >= self.most.get() {
+        if self.is_over() || open >= (self.most)() {
             return None;
         }
         self.open.set(open.saturating_add(1));
