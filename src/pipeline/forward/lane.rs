@@ -56,7 +56,7 @@ impl Lane {
     /// Room for one more request. `None` on a connection that is full or about to end.
     pub fn reserve(self: &Rc<Self>) -> Option<Place> {
         let open = self.open.get();
-        if self.is_over() || open >= (self.most)() {
+        if self.is_over() || open >= (self.most)().min(MOST_STREAMS) {
             return None;
         }
         self.open.set(open.saturating_add(1));
@@ -90,8 +90,11 @@ impl<F: Future<Output: 'static> + 'static> Executor<F> for OnThisWorker {
     }
 }
 
-/// Requests at a time before the server has said how many; what most servers say.
-const FIRST_STREAMS: usize = 100;
+/// Requests at a time before the server has said how many it takes. Others wait their turn for a connection of their own,
+/// by which time it has mostly been said.
+const FIRST_STREAMS: usize = 1;
+/// The same for a server that sets no limit.
+const MOST_STREAMS: usize = 256;
 /// How often a connection that carries requests is asked whether it still lives, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
