@@ -2,7 +2,7 @@
 //! body is bounded in time, a client's also in size, and all are counted. Never buffers a stream except in
 //! [`Body::collect`], which has a cap.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
@@ -184,9 +184,6 @@ impl Body {
         let Some(meter) = &self.meter else { return };
         let meter = &meter.0;
         meter.waiting.set(polled.is_pending());
-        if let Poll::Ready(Some(Err(BodyError::Client(denial)))) = polled {
-            meter.fault.replace(Some(denial.clone()));
-        }
         if let Poll::Ready(item @ (None | Some(Ok(_)))) = polled {
             let length = item.as_ref().and_then(|item| item.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
             meter.bytes.set(meter.bytes.get().saturating_add(u64::try_from(length).unwrap_or(u64::MAX)));
@@ -367,18 +364,11 @@ struct Gauge {
     /// The reader wants more and the sender has not sent it yet.
     waiting: Cell<bool>,
     moved: Cell<Option<Instant>>,
-    /// What the client did wrong.
-    fault: RefCell<Option<Denial>>,
 }
 
 impl Meter {
     pub fn bytes(&self) -> u64 {
         self.0.bytes.get()
-    }
-
-    /// Why the client's body ended before its end.
-    pub fn fault(&self) -> Option<Denial> {
-        self.0.fault.borrow().clone()
     }
 
     /// Since when whoever reads the body has taken nothing. `None` while it is the sender who is waited for.

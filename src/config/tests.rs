@@ -84,7 +84,7 @@ fn a_mistake_in_one_section_is_not_held_against_those_that_refer_to_it() {
     "#;
     assert_eq!(
         findings(text),
-        ["4: `ftp://127.0.0.1`: the scheme `ftp` is not supported, only `http`, `https` and `h2c`", "8: `a b` is no host name"]
+        ["4: `ftp://127.0.0.1`: the scheme `ftp` is not supported, only `http` and `https`", "8: `a b` is no host name"]
     );
 }
 

@@ -64,8 +64,6 @@ section! {
         key_file: Option<Located<PathBuf>> = None,
         /// The name that the servers' certificates have, where it is not the host of their URL.
         server_name: Option<Located<String>> = None,
-        /// Whether HTTP/2 is offered (ALPN), or HTTP/1.1 alone.
-        http2: bool = true,
     }
 }
 

@@ -91,9 +91,7 @@ pub struct UpstreamUrl {
 pub enum Scheme {
     /// HTTP/1.1 in clear text.
     Http,
-    /// HTTP/2 in clear text, without asking (RFC 9113, section 3.3).
-    H2c,
-    /// TLS, with HTTP/2 or HTTP/1.1 as both ends agree.
+    /// HTTP/1.1 over TLS.
     Https,
 }
 
@@ -113,10 +111,9 @@ impl UpstreamUrl {
         let uri: http::Uri = text.parse().map_err(|_| format!("`{text}` is no URL"))?;
         let (scheme, default_port) = match uri.scheme_str() {
             Some("http") => (Scheme::Http, 80),
-            Some("h2c") => (Scheme::H2c, 80),
             Some("https") => (Scheme::Https, 443),
             Some(other) => {
-                return Err(format!("`{text}`: the scheme `{other}` is not supported, only `http`, `https` and `h2c`"));
+                return Err(format!("`{text}`: the scheme `{other}` is not supported, only `http` and `https`"));
             }
             None => return Err(format!("`{text}` has no scheme")),
         };
@@ -264,7 +261,6 @@ impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http => "http",
-            Self::H2c => "h2c",
             Self::Https => "https",
         })
     }
@@ -378,7 +374,6 @@ mod tests {
             ("http://[::1]:9000/a/b", Scheme::Http, "::1", 9000, "/a/b"),
             ("http://[2001:db8::1]", Scheme::Http, "2001:db8::1", 80, ""),
             ("https://a.internal", Scheme::Https, "a.internal", 443, ""),
-            ("h2c://a.internal/base", Scheme::H2c, "a.internal", 80, "/base"),
         ] {
             let expected = UpstreamUrl { scheme, host: host.to_owned(), port, base_path: base.to_owned() };
             assert_eq!(UpstreamUrl::parse(text), Ok(expected.clone()), "{text}");
@@ -390,7 +385,7 @@ mod tests {
     fn upstream_urls_that_mean_something_else_are_refused() {
         for (text, why) in [
             ("127.0.0.1:9000", "`127.0.0.1:9000` has no scheme"),
-            ("ftp://a", "`ftp://a`: the scheme `ftp` is not supported, only `http`, `https` and `h2c`"),
+            ("ftp://a", "`ftp://a`: the scheme `ftp` is not supported, only `http` and `https`"),
             ("http://", "`http://` is no URL"),
             ("http://a:0", "`http://a:0`: the port is no number from 1 to 65535"),
             ("http://a:99999", "`http://a:99999`: the port is no number from 1 to 65535"),

@@ -22,13 +22,6 @@ pub struct ServerTls {
     name: Option<ServerName<'static>>,
 }
 
-/// A connection whose other end has shown a certificate that is believed.
-pub struct Secured {
-    pub stream: TlsStream<TcpStream>,
-    /// Whether both ends have agreed on HTTP/2 (ALPN).
-    pub is_http2: bool,
-}
-
 impl ServerTls {
     /// # Errors
     /// Says which file cannot be used, and what would be right.
@@ -48,8 +41,7 @@ impl ServerTls {
             }
             (Some(_) | None, None) | (None, Some(_)) => builder.with_no_client_auth(),
         };
-        let http2 = config.http2.then(|| b"h2".to_vec());
-        tls.alpn_protocols = http2.into_iter().chain([b"http/1.1".to_vec()]).collect();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let name = config.server_name.as_ref().map(|name| server_name(&name.value)).transpose()?;
         Ok(Self { connector: TlsConnector::from(Arc::new(tls)), name })
     }
@@ -58,11 +50,9 @@ impl ServerTls {
     ///
     /// # Errors
     /// Why the other end is not believed, or does not believe us.
-    pub async fn connect(&self, host: &str, socket: TcpStream) -> io::Result<Secured> {
+    pub async fn connect(&self, host: &str, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = self.name.clone().map_or_else(|| server_name(host), Ok).map_err(io::Error::other)?;
-        let stream = self.connector.connect(name, socket).await?;
-        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Secured { stream, is_http2 })
+        self.connector.connect(name, socket).await
     }
 }
 

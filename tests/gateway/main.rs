@@ -59,7 +59,6 @@ mod proxy_protocol;
 mod targets;
 mod tls;
 mod upstream_faults;
-mod upstream_http2;
 mod upstream_tls;
 mod wire;
 mod wire_faults;

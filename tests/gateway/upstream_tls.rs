@@ -1,12 +1,11 @@
 //! TLS between the gateway and an upstream.
 
-use http::Version;
 use rcgen::date_time_ymd;
 
-use crate::support::{Authority, Gateway, Issued, Modern};
+use crate::support::{Authority, Gateway, Issued, TlsUpstream};
 
 /// A gateway that speaks TLS to `port` of localhost and believes `authority`.
-fn gateway(authority: &Authority, upstream: &Modern, more: &str, own: Option<&Issued>) -> Gateway {
+fn gateway(authority: &Authority, upstream: &TlsUpstream, more: &str, own: Option<&Issued>) -> Gateway {
     let port = upstream.address.port();
     let mut gateway = Gateway::prepare(
         "",
@@ -28,13 +27,13 @@ fn gateway(authority: &Authority, upstream: &Modern, more: &str, own: Option<&Is
 #[test]
 fn a_server_is_believed_by_its_authority_and_its_name() {
     let authority = Authority::new("ours");
-    let upstream = Modern::tls(&authority.server(&["nodes.test"]), None, &["http/1.1"]);
+    let upstream = TlsUpstream::tls(&authority.server(&["nodes.test"]), None);
     let gateway = gateway(&authority, &upstream, "", None);
     for _ in 0..3 {
         let answer = gateway.post("/hello", &[], "hi");
         assert_eq!((answer.status, answer.body.contains("got hi")), (200, true), "{answer:?}");
     }
-    assert_eq!((upstream.last().version, upstream.connections()), (Version::HTTP_11, 1));
+    assert_eq!((upstream.count(), upstream.connections()), (3, 1));
 }
 
 #[test]
@@ -46,28 +45,26 @@ fn a_server_that_is_not_believed_is_not_asked() {
         (ours.server(&["other.test"]), "not valid for name \"nodes.test\""),
         (expired, "expired"),
     ] {
-        let upstream = Modern::tls(&shown, None, &["http/1.1"]);
+        let upstream = TlsUpstream::tls(&shown, None);
         let gateway = gateway(&ours, &upstream, "", None);
         let answer = gateway.get("/hello", &[]);
         assert_eq!((answer.status, gateway.why(&answer)), (502, "failed forward upstream_unreachable".to_owned()));
         let line = gateway.logged(&answer);
         let detail = line["detail"].as_str().unwrap();
         assert!(detail.contains("TLS: ") && detail.contains(why), "{detail}");
-        assert!(upstream.asked().is_empty());
+        assert!(upstream.count() == 0);
     }
 }
 
 #[test]
 fn a_server_that_wants_a_certificate_is_shown_ours() {
     let authority = Authority::new("ours");
-    let upstream = Modern::tls(&authority.server(&["nodes.test"]), Some(&authority), &["h2", "http/1.1"]);
+    let upstream = TlsUpstream::tls(&authority.server(&["nodes.test"]), Some(&authority));
     let without = gateway(&authority, &upstream, "", None);
-    assert_eq!((without.get("/hello", &[]).status, upstream.asked().len()), (502, 0));
+    assert_eq!((without.get("/hello", &[]).status, upstream.count()), (502, 0));
     let own = authority.client("spiffe://test/gateway");
     let with = gateway(&authority, &upstream, ", cert_file = \"own.pem\", key_file = \"own.key\"", Some(&own));
-    assert_eq!((with.get("/hello", &[]).status, upstream.last().version), (200, Version::HTTP_2));
-    let old = gateway(&authority, &upstream, ", cert_file = \"own.pem\", key_file = \"own.key\", http2 = false", Some(&own));
-    assert_eq!((old.get("/hello", &[]).status, upstream.last().version), (200, Version::HTTP_11));
+    assert_eq!((with.get("/hello", &[]).status, upstream.count()), (200, 1));
 }
 
 #[test]

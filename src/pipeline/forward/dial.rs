@@ -1,11 +1,9 @@
-//! How a connection to a server is made: TCP, then TLS where its URL says `https`, then the version of HTTP that both
-//! ends speak.
+//! How a connection to a server is made: TCP, then TLS where its URL says `https`, then HTTP/1.1.
 
-use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -14,7 +12,6 @@ use tokio::task::spawn_local;
 use crate::body::Body;
 use crate::config::value::{Scheme, UpstreamUrl};
 use crate::outbound::ServerTls;
-use crate::pipeline::forward::lane::Lane;
 use crate::pipeline::forward::resolve::Resolver;
 
 /// What connections to one server are made with.
@@ -23,14 +20,6 @@ pub struct Dialer {
     /// A name or an address, without brackets.
     host: String,
     tls: Option<ServerTls>,
-    /// Whether the last connection speaks HTTP/2: the next one will too.
-    is_http2: Cell<bool>,
-}
-
-/// A new connection.
-pub enum Dialed {
-    Http1(http1::SendRequest<Body>),
-    Http2(Rc<Lane>),
 }
 
 impl Dialer {
@@ -40,26 +29,20 @@ impl Dialer {
             resolver: Resolver::new(&url.host, url.port),
             host: url.host.clone(),
             tls: tls.filter(|_| url.scheme == Scheme::Https).cloned(),
-            is_http2: Cell::new(url.scheme == Scheme::H2c),
         }
-    }
-
-    pub fn expects_http2(&self) -> bool {
-        self.is_http2.get()
     }
 
     /// # Errors
     /// Why there is none.
-    pub async fn dial(&self) -> Result<Dialed, String> {
+    pub async fn dial(&self) -> Result<SendRequest<Body>, String> {
         let socket = self.reach().await.map_err(|error| error.to_string())?;
         // Fails only for a connection that is gone, which the first request finds out.
         let _ = socket.set_nodelay(true);
         let Some(tls) = &self.tls else {
-            return speak(socket, self.is_http2.get()).await;
+            return speak(socket).await;
         };
         let secured = tls.connect(&self.host, socket).await.map_err(|error| format!("TLS: {error}"))?;
-        self.is_http2.set(secured.is_http2);
-        speak(secured.stream, secured.is_http2).await
+        speak(secured).await
     }
 
     async fn reach(&self) -> io::Result<TcpStream> {
@@ -74,26 +57,22 @@ impl Dialer {
     }
 }
 
-async fn speak<S>(socket: S, is_http2: bool) -> Result<Dialed, String>
+async fn speak<S>(socket: S) -> Result<SendRequest<Body>, String>
 where
     TokioIo<S>: Read + Write + Unpin + 'static,
 {
-    let io = TokioIo::new(socket);
-    if is_http2 {
-        return Lane::open(io).await.map(Dialed::Http2).map_err(|error| error.to_string());
-    }
-    let mut http = http1::Builder::new();
+    let mut http = Builder::new();
     http.writev(false).max_header_size(MOST_HEADER_BYTES).max_buf_size(BUFFER);
-    let (sender, connection) = http.handshake(io).await.map_err(|error| error.to_string())?;
+    let (sender, connection) = http.handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
     // Lives as long as the connection: it ends when the sender is dropped or the server closes. Its errors reach the
     // request that is on the connection, if there is one.
     spawn_local(async move {
         let _ = connection.await;
     });
-    Ok(Dialed::Http1(sender))
+    Ok(sender)
 }
 
 /// The head of an answer; above it the answer counts as broken.
-pub const MOST_HEADER_BYTES: usize = 64 << 10;
+const MOST_HEADER_BYTES: usize = 64 << 10;
 /// A head has to fit in. Of an answer whose reader stands still, hyper holds two of these, and the client's side one more.
 const BUFFER: usize = MOST_HEADER_BYTES;

@@ -2,7 +2,6 @@
 //! which headers, was decided before.
 
 mod dial;
-mod lane;
 mod outgoing;
 mod pool;
 mod resolve;
@@ -16,21 +15,21 @@ use std::rc::{Rc, Weak};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use crate::body::{Body, BodyError, Deadline, Meter};
+use crate::body::{Body, BodyError};
 use crate::config;
 use crate::outbound::ServerTls;
 use crate::pipeline::headers::remove_hop_by_hop;
 use crate::pipeline::inject::Authorized;
 use crate::rejection::{Denial, Failure, Rejection};
 use outgoing::{Outgoing, Spare};
-use pool::{Connection, Sender, Server};
+use pool::{Connection, Server};
 
 /// The servers of one `[[upstream]]`, as one worker uses them.
 pub struct Upstream {
@@ -164,7 +163,8 @@ impl Upstream {
         let Some(target) = server.target(&outgoing.path) else {
             return Err(Setback::Over(broken(server, "base path and path are no target")));
         };
-        outgoing.address(target, server, &connection.sender);
+        *outgoing.request.uri_mut() = target;
+        outgoing.request.headers_mut().entry(HOST).or_insert_with(|| server.host.clone());
         let asked = outgoing.request.method().clone();
         let response = answer(server, &mut connection, outgoing, response_timeout).await?;
         accept(server, connection, response, &asked, self.idle).map_err(Setback::Over)
@@ -180,42 +180,17 @@ async fn answer(
 ) -> Result<Response<Incoming>, Setback> {
     let Outgoing { request, path, meter } = *outgoing;
     let Connection { sender, deadline } = connection;
-    let answered = match sender {
-        Sender::Http1(sender) => wait(sender.try_send_request(request), deadline, meter.as_ref(), patience).await,
-        // Boxed, because requests of HTTP/1 should not carry its room.
-        Sender::Http2(place) => Box::pin(wait(place.sender.try_send_request(request), deadline, meter.as_ref(), patience)).await,
-    };
-    match answered {
-        Some(Ok(response)) => Ok(response),
-        Some(Err(mut error)) => Err(match error.take_message() {
-            Some(request) => Setback::Unsent(Box::new(Outgoing { request, path, meter })),
-            None => match meter.as_ref().and_then(Meter::fault) {
-                Some(denial) => Setback::Over(denial.into()),
-                None => setback(server, &error.into_error()),
-            },
-        }),
-        None => Err(Setback::Over(Failure::UpstreamTimeout { upstream: server.label.clone() }.into())),
-    }
-}
-
-/// Waits for the head of an answer. `None` when the upstream has done nothing for `patience`.
-async fn wait<E>(
-    answer: impl Future<Output = Result<Response<Incoming>, E>>,
-    deadline: &mut Deadline,
-    meter: Option<&Meter>,
-    patience: Duration,
-) -> Option<Result<Response<Incoming>, E>> {
-    let mut answer = pin!(answer);
+    let mut answer = pin!(sender.try_send_request(request));
     // Never zero: a wait for the client would begin anew without end.
     let patience = patience.max(LEAST_PAUSE);
     deadline.start(patience);
-    poll_fn(|cx| {
+    let answered = poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
         }
         loop {
             ready!(deadline.poll(cx));
-            let Some(meter) = meter else { return Poll::Ready(None) };
+            let Some(meter) = &meter else { return Poll::Ready(None) };
             // The client is waited for: its body has a timeout of its own, so this wait ends in any case.
             let Some(quiet_since) = meter.reader_quiet_since() else {
                 deadline.start(patience);
@@ -226,8 +201,15 @@ async fn wait<E>(
             }
             deadline.start_from(quiet_since, patience);
         }
-    })
-    .await
+    });
+    match answered.await {
+        Some(Ok(response)) => Ok(response),
+        Some(Err(mut error)) => Err(match error.take_message() {
+            Some(request) => Setback::Unsent(Box::new(Outgoing { request, path, meter })),
+            None => setback(server, &error.into_error()),
+        }),
+        None => Err(Setback::Over(Failure::UpstreamTimeout { upstream: server.label.clone() }.into())),
+    }
 }
 
 fn setback(server: &Server, error: &hyper::Error) -> Setback {
@@ -240,7 +222,7 @@ fn setback(server: &Server, error: &hyper::Error) -> Setback {
     if error.is_user() {
         return Setback::Over(Failure::Internal { detail }.into());
     }
-    if error.is_incomplete_message() || is_reset(error) || was_not_taken(error) {
+    if error.is_incomplete_message() || is_reset(error) {
         return Setback::Closed(detail);
     }
     Setback::Over(broken(server, detail))
@@ -249,13 +231,6 @@ fn setback(server: &Server, error: &hyper::Error) -> Setback {
 /// The reason why the client's own body ended the exchange.
 fn client_fault(error: &hyper::Error) -> Option<Denial> {
     error.source()?.downcast_ref::<BodyError>()?.denial().cloned()
-}
-
-/// Whether a connection of HTTP/2 ended, or its server said that it has not begun with the request (RFC 9113, section
-/// 8.7).
-fn was_not_taken(error: &hyper::Error) -> bool {
-    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
-    error.is_io() || error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
 fn is_reset(error: &hyper::Error) -> bool {

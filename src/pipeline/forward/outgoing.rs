@@ -1,12 +1,11 @@
 //! A request on its way to an upstream: framed by its body, and kept in case the connection turns out closed.
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Uri, Version};
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Version};
 use http_body::Body as _;
 
 use crate::body::{Body, Meter};
-use crate::pipeline::forward::pool::{Sender, Server};
 
 /// A request that may go to more than one server before one answers.
 pub struct Outgoing {
@@ -26,36 +25,6 @@ impl Outgoing {
         frame(&mut request);
         let meter = (!request.body().is_end_stream()).then(|| request.body_mut().meter());
         Box::new(Self { request, path, meter })
-    }
-
-    /// Gives it the form that the connection's version of HTTP wants. It may have had the other form before.
-    pub fn address(&mut self, target: Uri, server: &Server, sender: &Sender) {
-        let before = std::mem::replace(self.request.uri_mut(), target);
-        let was_http2 = self.request.version() == Version::HTTP_2;
-        let headers = self.request.headers_mut();
-        if was_http2 {
-            headers.remove(TE);
-            if let Some(Ok(host)) = before.authority().map(|authority| HeaderValue::from_str(authority.as_str())) {
-                headers.insert(HOST, host);
-            }
-        }
-        headers.entry(HOST).or_insert_with(|| server.host.clone());
-        match sender {
-            Sender::Http1(_) => *self.request.version_mut() = Version::HTTP_11,
-            Sender::Http2(_) => self.name_authority(&server.scheme),
-        }
-    }
-
-    /// HTTP/2 has the host in the target (RFC 9113, section 8.3.1), and no `Transfer-Encoding`, which hyper leaves out.
-    fn name_authority(&mut self, scheme: &Scheme) {
-        let mut parts = std::mem::take(self.request.uri_mut()).into_parts();
-        let headers = self.request.headers_mut();
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        parts.authority = headers.remove(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
-        parts.scheme = Some(scheme.clone());
-        // A Host that is no authority was refused long before.
-        *self.request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-        *self.request.version_mut() = Version::HTTP_2;
     }
 
     /// What a second one is made of, if it may be sent twice.
