@@ -31,7 +31,24 @@ impl Upstream {
         let UpstreamTimeouts { connect, response, idle, place } = self.timeouts;
         refuse_zero(place, &[("connect", connect), ("response", response), ("idle", idle)], report);
         if report.is_sound(self.place, "servers") {
-            self.tls.check(self.has_tls(), report);
+            self.check_tls(report);
+        }
+    }
+
+    /// What is wrong with the files is found by whoever reads them.
+    fn check_tls(&self, report: &mut Report) {
+        let tls = &self.tls;
+        if !self.has_tls() && tls.place != Place::default() {
+            let why = "`tls` is for servers that are spoken to by TLS";
+            report.error_with_help(tls.place, why, "expected a server such as \"https://nodes.internal\"");
+        }
+        match (&tls.cert_file, &tls.key_file) {
+            (Some(file), None) => report.error(file.place, "`cert_file` wants a `key_file`"),
+            (None, Some(file)) => report.error(file.place, "`key_file` wants a `cert_file`"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if let Some(name) = tls.server_name.as_ref().filter(|name| !is_host_name(&name.value)) {
+            report.refuse(name.place, format!("`{}` is no host name", name.value), "expected e.g. \"nodes.internal\"");
         }
     }
 
@@ -64,23 +81,5 @@ section! {
         key_file: Option<Located<PathBuf>> = None,
         /// The name that the servers' certificates have, where it is not the host of their URL.
         server_name: Option<Located<String>> = None,
-    }
-}
-
-impl UpstreamTls {
-    /// Reports what is wrong within the table. What is wrong with its files is found by whoever reads them.
-    fn check(&self, is_used: bool, report: &mut Report) {
-        if !is_used && self.place != Place::default() {
-            let why = "`tls` is for servers that are spoken to by TLS";
-            report.error_with_help(self.place, why, "expected a server such as \"https://nodes.internal\"");
-        }
-        match (&self.cert_file, &self.key_file) {
-            (Some(file), None) => report.error(file.place, "`cert_file` wants a `key_file`"),
-            (None, Some(file)) => report.error(file.place, "`key_file` wants a `cert_file`"),
-            (Some(_), Some(_)) | (None, None) => {}
-        }
-        if let Some(name) = self.server_name.as_ref().filter(|name| !is_host_name(&name.value)) {
-            report.refuse(name.place, format!("`{}` is no host name", name.value), "expected e.g. \"nodes.internal\"");
-        }
     }
 }
