@@ -14,6 +14,7 @@ mod contract;
 mod counters;
 mod credentials;
 mod crossing;
+mod decisions;
 mod explain;
 mod faults_disk;
 mod faults_failover;
