@@ -39,13 +39,14 @@ pub fn pose(exchange: &mut Exchange) -> Result<Asked, Denial> {
             return Err(malformed("both its path and its headers tell of a request"));
         }
         exchange.uri = read_target(&exchange.method, rest.as_bytes())?;
-        Asked { way: Way::Path, is_narrow: false }
+        Asked { way: Way::Path, is_narrow: false, wants_all: false }
     } else {
-        let is_narrow = match rest {
-            "" => false,
-            NARROW => true,
-            _ => return Err(Denial::NoRoute),
-        };
+        if !rest.is_empty() && !rest.starts_with('?') {
+            return Err(Denial::NoRoute);
+        }
+        // What else stands there is the client's query, which Caddy leaves. It can tell nothing of the request.
+        let says = |option: &str| rest.trim_start_matches('?').split('&').any(|found| found == option);
+        let (is_narrow, wants_all) = (says(NARROW), says(ALL));
         let host = told(&exchange.headers, &[X_FORWARDED_HOST])?.cloned();
         let method = method.ok_or_else(|| malformed("X-Forwarded-Method is missing"))?;
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| malformed("X-Forwarded-Method is no method"))?;
@@ -53,7 +54,7 @@ pub fn pose(exchange: &mut Exchange) -> Result<Asked, Denial> {
         exchange.uri = read_target(&method, uri.as_bytes())?;
         exchange.method = method;
         exchange.headers.insert(header::HOST, host.ok_or_else(|| malformed("X-Forwarded-Host is missing"))?);
-        Asked { way: Way::Headers, is_narrow }
+        Asked { way: Way::Headers, is_narrow, wants_all }
     };
     METHOD.iter().chain(&TARGET).for_each(|name| drop(exchange.headers.remove(name)));
     Ok(asked)
@@ -66,6 +67,8 @@ pub fn allow(api: &Api, authorized: &Authorized, asked: Asked) -> Response<Body>
     for (name, _) in &api.identity.headers {
         if let Some(value) = told.get(name) {
             response.headers_mut().insert(name.clone(), value.clone());
+        } else if asked.wants_all {
+            response.headers_mut().insert(name.clone(), HeaderValue::from_static(""));
         }
     }
     if asked.way == Way::Path
@@ -131,8 +134,10 @@ fn malformed(what: &'static str) -> Denial {
 }
 
 const PATH: &str = "/decisions";
-/// After [`PATH`]: for nginx, which makes a 500 of every other refusal.
-const NARROW: &str = "?refusals=401,403";
+/// In the query: for nginx, which makes a 500 of every other refusal.
+const NARROW: &str = "refusals=401,403";
+/// In the query: for Caddy, which leaves the client's header, or writes its own placeholder, where the answer has none.
+const ALL: &str = "absent=empty";
 const METHOD: [HeaderName; 2] = [HeaderName::from_static("x-forwarded-method"), HeaderName::from_static("x-original-method")];
 const TARGET: [HeaderName; 2] = [HeaderName::from_static("x-forwarded-uri"), HeaderName::from_static("x-original-uri")];
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -44,6 +44,8 @@ pub struct Asked {
     pub way: Way,
     /// It takes no other refusal than 401 and 403.
     pub is_narrow: bool,
+    /// Headers that say nothing of this caller are wanted too.
+    pub wants_all: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod counters;
 mod credentials;
 mod crossing;
 mod decisions;
+mod decisions_asked;
 mod explain;
 mod faults_disk;
 mod faults_failover;
