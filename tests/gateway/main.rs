@@ -53,6 +53,7 @@ mod secrets;
 mod shared_counters;
 mod shared_limits;
 mod store_faults;
+mod streams;
 mod targets;
 mod upstream_faults;
 mod wire;
