@@ -41,7 +41,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadOn<S> {
                 self.is_deaf = true;
                 Poll::Pending
             }
-            written => written,
+            written @ (Poll::Ready(_) | Poll::Pending) => written,
         }
     }
 

@@ -46,7 +46,8 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         // With the processes that it has started itself.
-        let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).status();
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.child.wait();
     }
 }
