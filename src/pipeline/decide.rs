@@ -145,3 +145,59 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const DECISION_STATUS: HeaderName = HeaderName::from_static("x-decision-status");
 /// Envoy removes the headers that are named here from the request that it forwards.
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::fixture::exchange;
+    use proptest::prelude::*;
+
+    const TELLING: [(&str, &str); 4] = [
+        ("x-forwarded-method", "PUT"),
+        ("x-forwarded-uri", "/items/1?x=%41"),
+        ("x-forwarded-host", "api.test"),
+        ("x-forwarded-for", "203.0.113.9"),
+    ];
+
+    /// Method, target and host of what is asked about by a proxy that is trusted.
+    fn posed(target: &str, headers: &[(&str, &str)]) -> Option<(String, String, String)> {
+        let mut exchange = exchange("192.0.2.1", headers);
+        exchange.trust = Peer::Trusted;
+        exchange.uri = target.parse().unwrap();
+        pose(&mut exchange).ok()?;
+        Some((exchange.method.to_string(), exchange.uri.to_string(), exchange.read_host().ok()?))
+    }
+
+    proptest! {
+        /// B5: whatever stands beside what a proxy tells, in whatever order, the question is the same or there is none.
+        #[test]
+        fn nothing_that_a_client_adds_changes_what_is_asked_about(
+            added in proptest::collection::vec((
+                "(x[-_](forwarded|original|rewrite)[-_](method|uri|url|host|for)|host|forwarded|connection|x-http-method-override)",
+                "(GET|/|/open|/decisions|api\\.test|evil\\.test|x-forwarded-uri|for=10\\.0\\.0\\.1)",
+            ), 0..5),
+            after in any::<bool>(),
+            query in "(\\?[a-z/=&,]{0,9})?",
+        ) {
+            let mut headers: Vec<(&str, &str)> = added.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let at = if after { headers.len() } else { 0 };
+            headers.splice(at..at, TELLING);
+            let asked = ("PUT".to_owned(), "/items/1?x=%41".to_owned(), "api.test".to_owned());
+            let posed_so = posed(&format!("/decisions{query}"), &headers);
+            prop_assert!(posed_so.is_none_or(|posed| posed == asked));
+            let way = ("GET".to_owned(), format!("/x{query}"), "api.test".to_owned());
+            headers.retain(|(name, _)| *name != "host");
+            headers.push(("host", "api.test"));
+            let posed_so = posed(&format!("/decisions/x{query}"), &headers);
+            prop_assert!(posed_so.is_none_or(|posed| posed == way));
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_tells_is_what_is_asked_about() {
+        let asked = ("PUT".to_owned(), "/items/1?x=%41".to_owned(), "api.test".to_owned());
+        assert_eq!(posed("/decisions", &TELLING), Some(asked));
+        let with_a_host = [("host", "api.test:8080"), ("x-forwarded-for", "203.0.113.9")];
+        assert_eq!(posed("/decisions/x?y", &with_a_host), Some(("GET".to_owned(), "/x?y".to_owned(), "api.test".to_owned())));
+    }
+}

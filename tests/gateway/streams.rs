@@ -307,13 +307,7 @@ fn a_slow_reader_holds_the_sender_back() {
     let mut line = Line::connect(gateway.address);
     line.say("GET /in HTTP/1.1\r\nHost: a\r\n\r\n");
     line.head();
-    let mut last = (0, 0);
-    let stood_still = until("a sender that is held back", || {
-        let now = written.load(Ordering::SeqCst);
-        // The same for sixty looks, which are five milliseconds apart.
-        last = if now == last.0 { (now, last.1 + 1) } else { (now, 0) };
-        (now > 0 && last.1 > 60).then_some(now)
-    });
+    let stood_still = stand_still(&written);
     assert!(stood_still < ALL / 2, "{stood_still} bytes were taken from an upstream whose client reads none");
     assert!(gateway.resident_kib() < before + 8 * 1024, "{before} KiB grew to {} KiB", gateway.resident_kib());
     let mut left = ALL - u64::try_from(line.buffer.len()).unwrap();
@@ -323,6 +317,51 @@ fn a_slow_reader_holds_the_sender_back() {
         assert!(count > 0 && part[..count].iter().all(|byte| *byte == b'x'), "{left} bytes were to come");
         left -= u64::try_from(count).unwrap();
     }
+}
+
+/// The other way round: a client is held back by an upstream that does not read.
+#[test]
+fn a_slow_upstream_holds_the_client_back() {
+    const ALL: u64 = 64 << 20;
+    let (word, wait) = sync_channel::<()>(1);
+    let wait = Arc::new(std::sync::Mutex::new(wait));
+    let script = Script::start(move |mut played: Played| {
+        if played.head().is_none() {
+            return;
+        }
+        heard(&wait.lock().unwrap());
+        played.skip(ALL);
+        played.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        played.rest();
+    });
+    let gateway = in_front_of(&script.url());
+    let before = gateway.resident_kib();
+    let mut line = Line::connect(gateway.address);
+    line.say(format!("POST /in HTTP/1.1\r\nHost: a\r\nContent-Length: {ALL}\r\n\r\n"));
+    let (sent, mut sending) = (Arc::new(AtomicU64::default()), line.socket.try_clone().unwrap());
+    let counted = sent.clone();
+    let sender = thread::spawn(move || {
+        pump(ALL, |part| {
+            counted.fetch_add(u64::try_from(part.len()).unwrap(), Ordering::SeqCst);
+            sending.write_all(part).is_ok()
+        });
+    });
+    let stood_still = stand_still(&sent);
+    assert!(stood_still < ALL / 2, "{stood_still} bytes were taken for an upstream that reads none");
+    assert!(gateway.resident_kib() < before + 8 * 1024, "{before} KiB grew to {} KiB", gateway.resident_kib());
+    word.send(()).unwrap();
+    sender.join().unwrap();
+    assert!(line.head().starts_with("http/1.1 200"));
+}
+
+/// Where a counter stays that has begun to count: the same for sixty looks, which are five milliseconds apart.
+fn stand_still(counter: &AtomicU64) -> u64 {
+    let mut last = (0, 0);
+    until("a sender that is held back", || {
+        let now = counter.load(Ordering::SeqCst);
+        last = if now == last.0 { (now, last.1 + 1) } else { (now, 0) };
+        (now > 0 && last.1 > 60).then_some(now)
+    })
 }
 
 /// One chunk of many bytes, and many of one, are the same body on the other side.
