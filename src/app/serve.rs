@@ -24,7 +24,7 @@ use crate::config::{CountersUrl, Listener, Upstream, Workers};
 use crate::counter::Counters;
 use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings, Trust, client_address};
 use crate::observe::{AccessLog, Health, Metrics};
-use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
+use crate::pipeline::{self, Arrival, Pipeline, Question, Serves, Worker};
 use crate::store::Store;
 use crate::token::KeySource;
 
@@ -244,6 +244,7 @@ impl Drop for OnEnd {
 struct Gate {
     worker: Rc<Worker>,
     listener: Arc<str>,
+    serves: Serves,
     trusted: Trust,
     /// An address header from someone who is not trusted was ignored, and that was said.
     warned: Cell<bool>,
@@ -252,7 +253,8 @@ struct Gate {
 impl Gate {
     fn new(worker: Rc<Worker>, config: &Listener) -> Self {
         let trusted = Trust::new(&config.trusted_proxies);
-        Self { worker, listener: config.name.value.as_str().into(), trusted, warned: Cell::new(false) }
+        let serves = if config.decides_for.is_some() { Serves::Decisions } else { Serves::Requests };
+        Self { worker, listener: config.name.value.as_str().into(), serves, trusted, warned: Cell::new(false) }
     }
 }
 
@@ -265,7 +267,8 @@ impl Handler for Gate {
             let peer = connection.peer.ip();
             tracing::warn!(%peer, header, "an address header was ignored: its sender is not in trusted_proxies; said once");
         }
-        let arrival = Arrival { now: clock::now(), listener: self.listener.clone(), client, peer: connection.peer, fault };
+        let (listener, serves) = (self.listener.clone(), self.serves);
+        let arrival = Arrival { now: clock::now(), listener, serves, client, peer: connection.peer, fault };
         self.worker.clone().serve(request, arrival).await
     }
 }
@@ -312,7 +315,10 @@ fn explain_fn(pipeline: Arc<Pipeline>) -> admin::ExplainFn {
 /// Says where the gateway listens and counts, and for a realm without accounts how to make the first.
 fn announce(ready: &Ready, store: &Store, workers: usize) {
     for listener in &ready.config.listeners {
-        tracing::info!("listening on http://{} ({} workers)", listener.address, workers);
+        match &listener.decides_for {
+            None => tracing::info!("listening on http://{} ({} workers)", listener.address, workers),
+            Some(other) => tracing::info!("deciding for `{}` at http://{}/decisions", other.value, listener.address),
+        }
     }
     tracing::info!("admin endpoints on http://{}", ready.config.admin.address);
     let counters = &ready.config.counters;

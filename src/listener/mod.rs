@@ -26,9 +26,9 @@ use crate::config::{Listener, ListenerTimeouts};
 use crate::listener::guard::HeadLimits;
 
 pub use client_addr::{ClientAddress, Peer, Trust, client_address};
-pub use guard::Fault;
 #[cfg(any(test, feature = "internals"))]
 pub use guard::hyper_reads_what_was_judged;
+pub use guard::{Fault, check_target};
 pub use sockets::bind;
 
 /// Answers requests. A panic while it does becomes a bare 500 for that request alone.

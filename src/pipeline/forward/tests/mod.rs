@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::body::{Done, Ending};
+use crate::config::UpstreamTimeouts;
 use crate::config::report::{Located, Place};
 use crate::config::value::UpstreamUrl;
-use crate::config::{ListenerLimits, ListenerTimeouts, UpstreamTimeouts};
 use crate::listener::wire::{Wire, field, on_a_worker};
 use crate::listener::{ConnectionInfo, Fault, Handler, Settings, bind, serve};
 

@@ -54,11 +54,7 @@ async fn served(adjust: impl FnOnce(&mut Relay)) -> Served {
     let config = config::Listener {
         name: Located { value: "test".to_owned(), place: Place::default() },
         address: "127.0.0.1:0".parse().unwrap(),
-        trusted_proxies: config::TrustedProxies::default(),
-        default_api: None,
-        limits: ListenerLimits::default(),
-        timeouts: ListenerTimeouts::default(),
-        place: Place::default(),
+        ..config::Listener::default()
     };
     let socket = bind(&config, 1).unwrap().remove(0);
     let address = socket.local_addr().unwrap();
