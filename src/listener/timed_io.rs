@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::body::Deadline;
+use crate::patience::Deadline;
 use crate::config::ListenerTimeouts;
 
 /// Where a connection stands.

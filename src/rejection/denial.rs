@@ -20,6 +20,7 @@ reasons! {
         Listener ExpectationUnknown "expectation_unknown" ExpectationFailed "the Expect header asks for something else than 100-continue";
         Listener BodyTooLarge { limit: u64 } "body_too_large" BodyTooLarge "the body is larger than {limit} bytes";
         Listener BodyTimeout { seconds: u64 } "body_timeout" RequestTimeout "no byte of the body arrived for {seconds} s";
+        Listener BodyTooSlow { bytes: u64 } "body_too_slow" RequestTimeout "the body comes more slowly than {bytes} bytes a second";
         Listener BodyBroken "body_broken" BadRequest "the body ended early or its framing is broken";
         Route PathAmbiguous { what: &'static str } "path_ambiguous" BadRequest "the path may be read in two ways: {what}";
         Route ConnectRefused "connect_refused" MethodNotAllowed "CONNECT asks for a tunnel; the gateway opens none";
