@@ -33,10 +33,17 @@ impl Redirect {
     /// Reports what is wrong within the section.
     pub fn check(&self, report: &mut Report) {
         if !REDIRECTS.contains(&self.status) {
-            report.error(report.at(self.place, "status"), format!("{} redirects nobody: expected one of {REDIRECTS:?}", self.status));
+            report.error(
+                report.at(self.place, "status"),
+                format!("{} redirects nobody: expected one of {REDIRECTS:?}", self.status),
+            );
         }
         if let Err(why) = self.check_place() {
-            report.error_with_help(self.to.place, why, "expected one such as \"https://new.example.com{path}\" or \"/new{path}\"");
+            report.error_with_help(
+                self.to.place,
+                why,
+                "expected one such as \"https://new.example.com{path}\" or \"/new{path}\"",
+            );
         }
     }
 

@@ -34,7 +34,10 @@ pub enum OriginPattern {
     /// As browsers write it: lower case, without the scheme's own port.
     Exact(String),
     /// `https://` and `.example.com`, with one label between them.
-    Below { scheme: &'static str, suffix: String },
+    Below {
+        scheme: &'static str,
+        suffix: String,
+    },
 }
 
 impl Cors {

@@ -207,6 +207,13 @@ impl Api {
     }
 }
 
+impl Route {
+    /// Whether it takes each request for its paths.
+    pub fn takes_all(&self) -> bool {
+        self.methods.is_empty() && self.features.conditions.is_empty()
+    }
+}
+
 impl Tokens {
     /// The environment that a key names, when it is another than this API's. Keys made elsewhere name none.
     pub fn foreign_environment<'a>(&self, key: &'a str) -> Option<&'a str> {

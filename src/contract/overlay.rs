@@ -41,8 +41,7 @@ impl Material<'_> {
         if all || (left.is_empty() && !spec.methods.is_empty()) {
             return;
         }
-        let unconditional = |route: &&Route| route.features.conditions.is_empty() && route.methods.is_empty();
-        let for_all = routes.iter().filter(unconditional).find(|route| route.pattern.shape() == shape).cloned();
+        let for_all = routes.iter().find(|route| route.takes_all() && route.pattern.shape() == shape).cloned();
         let mut route = match for_all {
             // Some of the methods of a route that takes all of them: what it demands holds for these too.
             Some(mut route) => {

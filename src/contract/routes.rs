@@ -278,8 +278,7 @@ impl Material<'_> {
 
     fn rest(&self, pattern: PathPattern, name: &str, access: Access, tenant: Option<Arc<str>>, routes: &mut Vec<Route>) {
         // A route that takes every method of the same paths already says all there is to say.
-        let takes_all = |route: &Route| route.methods.is_empty() && route.features.conditions.is_empty();
-        if routes.iter().any(|route| takes_all(route) && route.pattern.shape() == pattern.shape()) {
+        if routes.iter().any(|route| route.takes_all() && route.pattern.shape() == pattern.shape()) {
             return;
         }
         routes.push(Route { tenant, ..self.plain(&format!("{name} {pattern}"), pattern, access) });

@@ -16,20 +16,22 @@ use crate::contract::Cors;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::headers::remove_each;
 use crate::pipeline::routing::{Found, Routing};
-use crate::pipeline::service::Service;
 use crate::rejection::{Denial, Stage};
 
 /// Finds the route of a request; that of a preflight is the one of the request which it announces, where pages of other
-/// origins may use that at all.
+/// origins may use that at all: where `cors_of` knows something.
 ///
 /// # Errors
 /// Those of [`Routing::find`].
-pub fn find(routing: &Routing, services: &[Service], exchange: &mut Exchange) -> Result<(Found, Option<Arc<Cors>>), Denial> {
+pub fn find(
+    routing: &Routing,
+    cors_of: impl Fn(&Found) -> Option<Arc<Cors>>,
+    exchange: &mut Exchange,
+) -> Result<(Found, Option<Arc<Cors>>), Denial> {
     let announced = announced(exchange);
     let found = announced.and_then(|method| routing.find(&method, exchange).ok());
     if let Some(found) = found
-        && let Some(route) = services.get(found.api).and_then(|service| service.api.routes.get(found.route))
-        && let Some(cors) = route.features.cors.clone()
+        && let Some(cors) = cors_of(&found)
     {
         exchange.note(Stage::Route, || "a preflight, judged as the request that it announces".to_owned());
         return Ok((found, Some(cors)));

@@ -106,7 +106,8 @@ impl Pipeline {
     /// All stages up to the decision. Changes nothing but counters, and not even those when it only peeks.
     async fn judge(&self, exchange: &mut Exchange, ledger: &mut Ledger, spending: Spending) -> Result<Judgement<'_>, Rejection> {
         self.check_head(exchange)?;
-        let (found, preflight) = cors::find(&self.routing, &self.services, exchange)?;
+        let cors_of = |found: &Found| self.services.get(found.api)?.api.routes.get(found.route)?.features.cors.clone();
+        let (found, preflight) = cors::find(&self.routing, cors_of, exchange)?;
         let (service, route, limits) = self.lane(&found, exchange)?;
         admit::check(route, exchange)?;
         let limits =
@@ -292,9 +293,7 @@ impl Worker {
         match &judged.route.target {
             // Boxed, because a request that is forwarded should not carry the room for answering one here.
             Target::Local(endpoint) => Box::pin(Self::answer(&judged, endpoint, account, body, ledger.waited)).await,
-            Target::Fixed(fixed) => {
-                Ok((respond::fixed(fixed, &judged.service.api, &account.exchange)?, Verdict::Answered))
-            }
+            Target::Fixed(fixed) => Ok((respond::fixed(fixed, &judged.service.api, &account.exchange)?, Verdict::Answered)),
             Target::Upstream => {
                 let sending = self.forward(&judged, account, body)?;
                 let before = crate::clock::tick();

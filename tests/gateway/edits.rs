@@ -12,7 +12,8 @@ fn gateway(upstream: &Upstream, route: &str) -> Gateway {
 }
 
 fn values(message: &str, name: &str) -> Vec<String> {
-    let line = |line: &str| line.split_once(": ").filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, v)| v.to_owned());
+    let line =
+        |line: &str| line.split_once(": ").filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, v)| v.to_owned());
     message.lines().take_while(|line| !line.is_empty()).filter_map(line).collect()
 }
 
@@ -26,7 +27,8 @@ fn headers_are_set_and_removed_in_both_directions() {
          response = { set_headers = { \"Cache-Control\" = \"no-store\" }, remove_headers = [\"Server\"] }",
     );
     upstream.reply(Reply::Bytes(
-        b"HTTP/1.1 200 OK\r\nServer: secret/1\r\nCache-Control: public\r\nCache-Control: max-age=9\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        b"HTTP/1.1 200 OK\r\nServer: secret/1\r\nCache-Control: public\r\nCache-Control: max-age=9\r\nContent-Length: 0\r\n\r\n"
+            .to_vec(),
     ));
     let answer = gateway.get("/e/a", &["X-Stage: a", "x-stage: b", "X-Debug: 1", "X-Other: c"]);
     let seen = upstream.last();

@@ -16,7 +16,11 @@ fn headers_choose_a_route_and_never_a_wider_one() {
         upstream.url(),
         route("plain", "/p", "accept = [\"jwt\"]"),
         route("two", "/p", "public = true\nmatch = { headers = { \"X-Version\" = \"2\" } }\nrespond = { body = \"two\" }"),
-        route("both", "/p", "public = true\nmatch = { headers = { \"X-Version\" = \"2\", \"X-Beta\" = \"yes\" } }\nrespond = { body = \"both\" }"),
+        route(
+            "both",
+            "/p",
+            "public = true\nmatch = { headers = { \"X-Version\" = \"2\", \"X-Beta\" = \"yes\" } }\nrespond = { body = \"both\" }"
+        ),
         route("only", "/only", "accept = [\"jwt\"]\nmatch = { headers = { \"X-Version\" = \"2\" } }"),
         route("via", "/via/**", "public = true\nrewrite = { strip_prefix = \"/via\" }"),
     ));

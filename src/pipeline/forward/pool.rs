@@ -18,9 +18,9 @@ use tokio::time::{Instant, timeout};
 use crate::body::Body;
 use crate::config::UpstreamTimeouts;
 use crate::config::value::UpstreamUrl;
+use crate::patience::Deadline;
 use crate::pipeline::forward::resolve::Resolver;
 use crate::pipeline::headers::join_path;
-use crate::patience::Deadline;
 use crate::rejection::Failure;
 
 /// A server and its idle connections.

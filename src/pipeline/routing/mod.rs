@@ -98,21 +98,14 @@ impl Routing {
     ///
     /// # Errors
     /// [`Denial::PathAmbiguous`].
-    pub fn look_up_twice(
-        &self,
-        api: usize,
-        method: &Method,
-        path: &NormalPath,
-        headers: &HeaderMap,
-    ) -> Result<Lookup, Denial> {
+    pub fn look_up_twice(&self, api: usize, method: &Method, path: &NormalPath, headers: &HeaderMap) -> Result<Lookup, Denial> {
         let lookup = self.look_up(api, method, path, headers);
         let small = path.in_small_letters()?;
         let folded = self.folded.get(api).map_or(Lookup::Nothing, |folded| folded.tree.find(method, &small, headers));
         match (&lookup, folded) {
             (Lookup::Found { route, .. }, Lookup::Found { route: other, .. }) if *route == other => Ok(lookup),
-            (Lookup::Nothing | Lookup::WrongMethod(_), Lookup::Nothing | Lookup::WrongMethod(_)) | (Lookup::Unmet, Lookup::Unmet) => {
-                Ok(lookup)
-            }
+            (Lookup::Nothing | Lookup::WrongMethod(_), Lookup::Nothing | Lookup::WrongMethod(_))
+            | (Lookup::Unmet, Lookup::Unmet) => Ok(lookup),
             (..) => Err(Denial::PathAmbiguous { what: CAPITALS }),
         }
     }
@@ -240,7 +233,9 @@ mod tests {
     fn found((routing, names): &(Routing, Vec<Arc<str>>), path: &str) -> String {
         let mut exchange = fixture::exchange("192.0.2.1", &[]);
         exchange.uri = path.parse().unwrap();
-        routing.find_route(0, &Method::GET, &mut exchange).map_or_else(|denial| denial.code().to_owned(), |(route, _)| names[route].to_string())
+        routing
+            .find_route(0, &Method::GET, &mut exchange)
+            .map_or_else(|denial| denial.code().to_owned(), |(route, _)| names[route].to_string())
     }
 
     /// A8: many servers read `/API` as `/api`. What is let through unlisted is not let through as that.

@@ -249,7 +249,8 @@ mod tests {
     #[test]
     fn headers_choose_among_the_routes_of_one_path() {
         let mut tree = Tree::default();
-        let condition = |name: &'static str, value: &'static str| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let condition =
+            |name: &'static str, value: &'static str| (HeaderName::from_static(name), HeaderValue::from_static(value));
         let two = [condition("x-a", "1"), condition("x-b", "2")];
         let path = |text: &str| PathPattern::parse(text).unwrap();
         tree.insert(&path("/p"), &[Method::GET], &two[..1], 1);
