@@ -83,10 +83,10 @@ impl OriginPattern {
         let rest = lower.strip_prefix(scheme).unwrap_or_default();
         let rest = rest.strip_suffix(own_port).unwrap_or(rest);
         let (is_below, host) = rest.strip_prefix("*.").map_or((false, rest), |host| (true, host));
-        let authority: Authority = host.parse().map_err(|_| format!("`{text}` names no host"))?;
+        let authority: Authority = host.parse().map_err(|_| format!("`{text}` is not a scheme, a host and a port"))?;
         let is_whole = authority.port().map_or(authority.host().len(), |port| authority.host().len() + 1 + port.as_str().len());
         if authority.host().is_empty() || is_whole != host.len() || host.contains('*') || host.ends_with(':') {
-            return Err(format!("`{text}` is more than a scheme, a host and a port"));
+            return Err(format!("`{text}` is not a scheme, a host and a port"));
         }
         match is_below {
             true => Ok(Self::Below { scheme, suffix: format!(".{host}") }),
@@ -144,11 +144,11 @@ mod tests {
         for (text, why) in [
             ("app.example.com", "`app.example.com` is no origin of http or https"),
             ("ftp://a", "`ftp://a` is no origin of http or https"),
-            ("https://", "`https://` names no host"),
-            ("https://a/", "`https://a/` names no host"),
-            ("https://u@a", "`https://u@a` is more than a scheme, a host and a port"),
-            ("https://a:", "`https://a:` is more than a scheme, a host and a port"),
-            ("https://*.*.a", "`https://*.*.a` is more than a scheme, a host and a port"),
+            ("https://", "`https://` is not a scheme, a host and a port"),
+            ("https://a/", "`https://a/` is not a scheme, a host and a port"),
+            ("https://u@a", "`https://u@a` is not a scheme, a host and a port"),
+            ("https://a:", "`https://a:` is not a scheme, a host and a port"),
+            ("https://*.*.a", "`https://*.*.a` is not a scheme, a host and a port"),
         ] {
             assert_eq!(OriginPattern::parse(text).unwrap_err(), why);
         }

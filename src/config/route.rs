@@ -211,7 +211,7 @@ impl Route {
             ("response", changes(self.response_changes())),
         ];
         if let Some((other, _)) = others.iter().find(|(_, is_there)| *is_there) {
-            let why = format!("`{other}` beside `{key}`: the upstream is never asked");
+            let why = format!("`{other}` beside `{key}`: only one of them could be done");
             report.error_with_help(report.at(self.place, other), why, "say one of them");
         }
     }
