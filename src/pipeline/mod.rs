@@ -22,6 +22,7 @@ mod account;
 mod defect;
 mod explain;
 
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,12 +84,8 @@ pub struct Worker {
     pub response_timeouts: Vec<Duration>,
 }
 
-/// What the stages have decided.
-enum Judgement<'p> {
-    /// A browser asks whether a page may send a request: nothing else is looked at.
-    Preflight(Arc<Cors>),
-    Serve(Judged<'p>),
-}
+/// A request that may go on; or what a browser is told that asks whether a page may send one, where nothing else is looked at.
+type Judgement<'p> = ControlFlow<Arc<Cors>, Judged<'p>>;
 
 /// A request that may go on, and where to.
 struct Judged<'p> {
@@ -114,7 +111,7 @@ impl Pipeline {
             Limits { limiter: &self.limiter, quotas: limits, realm: &service.api.facts.realm, route: &route.name, spending };
         limits.before_identity(exchange, ledger).await?;
         if let Some(cors) = preflight {
-            return Ok(Judgement::Preflight(cors));
+            return Ok(ControlFlow::Break(cors));
         }
         let (credential, caller) = match Self::identify(service, route, exchange, spending) {
             Ok(known) => known,
@@ -137,7 +134,7 @@ impl Pipeline {
         }
         let bounds = [route.max_body, other.and_then(|(other, _)| other.max_body)];
         let max_body = bounds.into_iter().flatten().min();
-        Ok(Judgement::Serve(Judged {
+        Ok(ControlFlow::Continue(Judged {
             index: found.api,
             service,
             route,
@@ -169,8 +166,8 @@ impl Pipeline {
         let known = self.doors.iter().map(|door| &door.name);
         let mut exchange = question.pose(known, now)?.explained();
         let judged = match self.judge(&mut exchange, &mut Ledger::default(), Spending::Peek).await {
-            Ok(Judgement::Serve(judged)) => judged,
-            Ok(Judgement::Preflight(_)) => return Ok(Explanation::of_answer("preflight".to_owned(), &mut exchange)),
+            Ok(ControlFlow::Continue(judged)) => judged,
+            Ok(ControlFlow::Break(_)) => return Ok(Explanation::of_answer("preflight".to_owned(), &mut exchange)),
             Err(rejection) => {
                 let (status, body) = respond::text(&rejection, self.api_for_errors(&exchange), &self.fallback, &exchange);
                 return Ok(Explanation::of_rejection(&rejection, status, body, &mut exchange));
@@ -281,8 +278,8 @@ impl Worker {
     ) -> Result<(Response<Body>, Verdict), Rejection> {
         let exchange = &mut account.exchange;
         let judged = match self.pipeline.judge(exchange, ledger, Spending::Spend).await? {
-            Judgement::Serve(judged) => judged,
-            Judgement::Preflight(cors) => return Ok((cors::preflight(&cors, exchange), Verdict::Answered)),
+            ControlFlow::Continue(judged) => judged,
+            ControlFlow::Break(cors) => return Ok((cors::preflight(&cors, exchange), Verdict::Answered)),
         };
         if let Some(key) = judged.permit.principal().and_then(|principal| principal.key.as_ref()) {
             judged.service.authenticator.store.touch_key(&key.id, exchange.now.wall);
