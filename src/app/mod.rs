@@ -2,9 +2,15 @@
 //! about a request.
 
 pub mod build;
+pub mod changes;
 pub mod issuers;
 pub mod load;
+mod reload;
 pub mod sample;
 pub mod serve;
 pub mod signals;
 pub mod signing;
+mod sockets;
+mod sources;
+mod watch;
+mod worker;

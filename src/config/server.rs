@@ -16,6 +16,9 @@ section! {
         workers: Workers = Workers::Auto,
         /// How long requests in flight may go on after SIGTERM before they are cut.
         drain_timeout: Duration = Duration::from_secs(30),
+        /// Whether a change of this file, or of a file that it names, is taken over by itself; `gateward reload` and SIGHUP
+        /// do so in any case.
+        watch: bool = true,
     }
 }
 

@@ -46,6 +46,7 @@ mod panics;
 mod paths;
 mod races;
 mod refused_heads;
+mod reloads;
 mod rewrites;
 mod secrets;
 mod shared_counters;

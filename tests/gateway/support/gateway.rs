@@ -74,6 +74,22 @@ impl Gateway {
         });
     }
 
+    pub fn config(&self) -> String {
+        fs::read_to_string(self.folder.path().join("gateway.toml")).unwrap()
+    }
+
+    /// Writes the config anew, in one step as editors and tools do.
+    pub fn write_config(&self, text: &str) {
+        fs::write(self.folder.path().join("next.toml"), text).unwrap();
+        fs::rename(self.folder.path().join("next.toml"), self.folder.path().join("gateway.toml")).unwrap();
+    }
+
+    /// Changes the config and has it taken over.
+    pub fn reload_with(&self, change: impl FnOnce(String) -> String) -> Answer {
+        self.write_config(&change(self.config()));
+        self.admin("POST /reload")
+    }
+
     /// Starts the process and waits for nothing.
     pub fn spawn(&mut self) {
         let file = |name: &str| fs::File::options().create(true).append(true).open(self.folder.path().join(name)).unwrap();
