@@ -100,6 +100,7 @@ fn restart(old: &Ready, new: &Ready) -> Vec<&'static str> {
     let path = |ready: &Ready| ready.config.counters.ca_file.as_ref().map(|file| file.value.clone());
     let differs = [
         ("server.workers", was.server.workers != is.server.workers),
+        ("server.upgrade_socket", was.server.upgrade_socket != is.server.upgrade_socket),
         ("store.url", was.store.url != is.store.url),
         ("store.encryption_key_file", was.store.encryption_key_file != is.store.encryption_key_file),
         ("counters.url", was.counters.url != is.counters.url),

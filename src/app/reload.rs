@@ -1,6 +1,7 @@
 //! Takes a changed config over while requests go on: reads and checks it, builds all of it, and only then goes over to it, as a
 //! whole or not at all.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,11 +15,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::app::build::{Foundation, Generation};
 use crate::app::changes::Changes;
 use crate::app::load::{Ready, load};
+use crate::app::service_manager;
 use crate::app::signals::ReloadSignal;
-use crate::app::sockets::{Bound, Listening};
+use crate::app::sockets::{Bound, Inherited, Listening};
 use crate::app::sources::Sources;
 use crate::app::watch::Watch;
-use crate::app::worker::Change;
+use crate::app::worker::{Change, Told};
 use crate::clock::{self, Timestamp};
 use crate::config::report::Report;
 use crate::observe::{Diagnostics, Metrics};
@@ -26,8 +28,12 @@ use crate::observe::{Diagnostics, Metrics};
 /// The config in effect, for whoever is not on the path of a request.
 pub type InEffect = Arc<ArcSwap<Generation>>;
 
-/// A call for a reload, and where its outcome goes.
-pub type Call = oneshot::Sender<Result<Value, Refused>>;
+/// Something that is asked of the reloader, and where the answer goes.
+pub enum Call {
+    Reload(oneshot::Sender<Result<Value, Refused>>),
+    /// Copies of all sockets that are listened on, for a process that takes over.
+    Lend(oneshot::Sender<Vec<TcpListener>>),
+}
 
 /// Why a config was not taken over. The one before it goes on.
 #[derive(Debug)]
@@ -46,7 +52,7 @@ pub struct Reloader {
     pub environment: fn(&str) -> Option<String>,
     pub foundation: Foundation,
     pub in_effect: InEffect,
-    pub workers: Vec<mpsc::Sender<Change>>,
+    pub workers: Vec<mpsc::Sender<Told>>,
     pub listening: Listening,
     pub sources: Sources,
     pub watch: Watch,
@@ -70,11 +76,7 @@ impl Reloader {
             tokio::select! {
                 biased;
                 () = begun(&mut draining) => return,
-                Some(answer) = calls.recv() => {
-                    let outcome = self.reload("a call").await;
-                    // Who asked may have gone.
-                    let _ = answer.send(outcome);
-                }
+                Some(call) = calls.recv() => self.answer(call).await,
                 () = signal.comes() => drop(self.reload("SIGHUP").await),
                 _ = looks.tick() => {
                     if self.in_effect.load().ready.config.server.watch && self.watch.look() {
@@ -85,10 +87,23 @@ impl Reloader {
         }
     }
 
+    async fn answer(&mut self, call: Call) {
+        // Who asked may have gone.
+        match call {
+            Call::Reload(answer) => drop(answer.send(self.reload("a call").await)),
+            Call::Lend(answer) => match self.listening.lend() {
+                Ok(sockets) => drop(answer.send(sockets)),
+                Err(error) => tracing::error!("the sockets cannot be handed over: {error}"),
+            },
+        }
+    }
+
     /// Reads the config anew and goes over to it. Says in the log what came of it.
     async fn reload(&mut self, cause: &str) -> Result<Value, Refused> {
         let begun = clock::tick();
+        service_manager::reloading();
         let outcome = self.take_over().await;
+        service_manager::ready();
         self.outcome.note(outcome.is_ok(), clock::now().wall);
         let number = self.in_effect.load().number;
         match outcome {
@@ -121,7 +136,8 @@ impl Reloader {
             return Err(Refused::Restart(changes.restart));
         }
         let failed = |error: anyhow::Error| Refused::Failed(format!("{error:#}"));
-        let bound = self.listening.bind(&ready.config.listeners, self.workers.len()).map_err(failed)?;
+        let bound =
+            self.listening.bind(&ready.config.listeners, self.workers.len(), &mut Inherited::default()).map_err(failed)?;
         let new = Generation::build(ready, &self.foundation, Some(&old)).await.map_err(failed)?;
         self.sources.fetch_new(&new).await.map_err(failed)?;
         self.go_over(Arc::new(new), bound).await;
@@ -145,7 +161,7 @@ impl Reloader {
         for (worker, sockets) in self.workers.iter().zip(bound.shares) {
             let (done, answer) = oneshot::channel();
             // A worker that has ended stops the whole process, which is under way then.
-            if worker.send(Change { generation: new.clone(), sockets, done }).await.is_ok() {
+            if worker.send(Told::Change(Change { generation: new.clone(), sockets, done })).await.is_ok() {
                 answers.push(answer);
             }
         }

@@ -2,22 +2,27 @@
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
+use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::{self, AdminState, NotReloaded};
 use crate::app::build::{self, Foundation, Generation};
 use crate::app::load::Ready;
 use crate::app::reload::{Call, InEffect, LastReload, Refused, Reloader};
+use crate::app::service_manager;
 use crate::app::signals::{ReloadSignal, StopSignals};
-use crate::app::sockets::{Listening, bind_error};
+use crate::app::sockets::{Inherited, Listening};
 use crate::app::sources::Sources;
+use crate::app::takeover::{self, Predecessor};
 use crate::app::watch::Watch;
 use crate::app::worker::Workers;
 use crate::clock;
@@ -46,99 +51,141 @@ pub struct Given {
     pub environment: fn(&str) -> Option<String>,
     pub log: AccessLog,
     pub diagnostics: Arc<Diagnostics>,
+    /// Sockets that systemd has bound.
+    pub sockets: Vec<TcpListener>,
+    /// Whether the place of a process that runs is to be taken.
+    pub takeover: bool,
 }
 
-/// Serves until SIGTERM or SIGINT, then drains. `started` is called once requests are taken.
+/// Serves until SIGTERM or SIGINT, or until another process has taken over, then drains. `started` is called once requests
+/// are taken.
 ///
 /// # Errors
 /// What could not be opened, bound or built: nothing was served then.
 pub fn serve(given: Given, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()> {
-    let Given { ready, environment, log, diagnostics } = given;
-    let control = control_runtime()?;
+    let Given { ready, environment, log, diagnostics, sockets, takeover } = given;
     let workers = worker_count(ready.config.server.workers);
-    let health = Health::default();
-    health.set("listeners", Err("not bound yet".to_owned()));
-    let metrics = Metrics::default();
-    let store = control.block_on(build::open_store(&ready, control.handle().clone()))?;
-    let counters = Counters::start(&ready.config.counters, control.handle().clone(), &metrics)?;
-    if let Some(counters) = &counters {
-        let store = store.clone();
-        counters.share_changes(store.committed(), move || store.look_now());
-    }
-    let foundation = control.block_on(async { Foundation::new(store.clone(), counters.as_ref(), log.clone(), metrics.clone()) });
-    let (path, watch) = (ready.path.clone(), Watch::new(&ready.files));
-    let first = Arc::new(control.block_on(Generation::build(ready, &foundation, None))?);
+    let mut control = Control::open(&ready)?;
+    let foundation = control.foundation(log.clone());
+    let (path, watch, upgrade_socket) =
+        (ready.path.clone(), Watch::new(&ready.files), ready.config.server.upgrade_socket.clone());
+    let first = Arc::new(control.runtime.block_on(Generation::build(ready, &foundation, None))?);
     foundation.show_caches(&first.pipeline);
     // Before anyone can connect: a signal that nobody waits for ends the process at once.
     let (mut signals, reload_signal) =
-        control.block_on(async { anyhow::Ok((StopSignals::listen()?, ReloadSignal::listen()?)) })?;
-    let mut listening = Listening::default();
-    let listeners = &first.ready.config.listeners;
-    let bound = listening.bind(listeners, workers)?;
-    listening.keep(listeners, bound.kept);
-    let admin_address = first.ready.config.admin.address;
-    let admin_socket = TcpListener::bind(admin_address).map_err(|error| bind_error("admin", admin_address, &error))?;
-    let (stop, stopping) = watch::channel(false);
-    let (drain, draining) = watch::channel(false);
+        control.runtime.block_on(async { anyhow::Ok((StopSignals::listen()?, ReloadSignal::listen()?)) })?;
+    let mut listening = Listening::new(upgrade_socket.is_some());
+    let (predecessor, mut inherited) = inherit(sockets, takeover, upgrade_socket.as_deref())?;
+    let config = &first.ready.config;
+    let bound = listening.bind(&config.listeners, workers, &mut inherited)?;
+    let admin_socket = listening.bind_admin(config.admin.address, &mut inherited)?;
+    check_left(&inherited, predecessor.is_some())?;
+    listening.keep(&config.listeners, bound.kept);
     let in_effect = Arc::new(ArcSwap::new(first.clone()));
-    let mut sources = Sources::new(control.handle().clone(), stopping.clone());
-    sources.keep(&first);
-    if !first.key_sources().is_empty() {
-        control.spawn(watch_keys(in_effect.clone(), health.clone(), stopping.clone()));
-    }
     let (calls, called) = mpsc::channel(WAITING_CALLS);
-    let keys_of = in_effect.clone();
-    let state = AdminState {
-        health: health.clone(),
-        metrics: metrics.clone(),
-        refusals: first.pipeline.books.refusals.clone(),
-        explain: explain_fn(in_effect.clone()),
-        keys: Arc::new(move || keys_of.load().key_sources()),
-        reload: reload_fn(calls),
-    };
-    let admin = control.spawn(admin::serve(admin_socket, state, stopping.clone()));
-    let watcher = control.spawn(watch_store(store.clone(), health.clone()));
+    let sources = control.start(&in_effect, admin_socket, calls.clone());
+    let (drain, draining) = watch::channel(false);
     let ended = Arc::new(Notify::new());
     let threads = Workers::start(&first, bound.shares, &draining, &ended)?;
-    let reloader = Reloader {
-        path,
-        environment,
-        outcome: LastReload::at_start(clock::now().wall, &metrics, &in_effect),
-        foundation,
-        in_effect: in_effect.clone(),
-        workers: threads.changes(),
-        listening,
-        sources,
-        watch,
-        diagnostics,
-    };
-    let reloads = control.spawn(reloader.run(called, reload_signal, draining.clone()));
-    health.set("listeners", Ok(()));
-    announce(&first.ready, &store, workers);
+    let outcome = LastReload::at_start(clock::now().wall, &control.metrics, &in_effect);
+    let (in_effect_then, ears) = (in_effect.clone(), threads.ears());
+    let alive = control.runtime.spawn(service_manager::stay_alive(ears.clone()));
+    let reloader =
+        Reloader { path, environment, foundation, in_effect, workers: ears, listening, sources, watch, diagnostics, outcome };
+    let reloads = control.runtime.spawn(reloader.run(called, reload_signal, draining));
+    control.health.set("listeners", Ok(()));
+    announce(&first.ready, &control.store, workers);
+    let upgrades = control.runtime.block_on(async { upgrade_socket.as_deref().map(takeover::listen).transpose() })?;
+    // From here on nothing can fail that would leave the place empty.
+    if let Some(predecessor) = predecessor {
+        predecessor.release();
+    }
+    service_manager::ready();
     started(&first.pipeline);
-    control.block_on(async {
+    let end = control.runtime.block_on(async {
         tokio::select! {
-            () = signals.any() => tracing::info!("stopping: requests in flight have {:?}", drain_time(&in_effect)),
-            // Half a gateway that calls itself ready is worse than none: whoever watches the process starts a whole one.
-            () = ended.notified() => {
-                tracing::error!("stopping, because a worker has ended: the others' requests have {:?}", drain_time(&in_effect));
-            }
+            () = signals.any() => End::Signal,
+            () = ended.notified() => End::WorkerEnded,
+            () = succeeded(upgrades, calls) => End::Succeeded,
         }
     });
-    health.drain();
+    end.announce(in_effect_then.load().ready.config.server.drain_timeout);
+    service_manager::stopping();
+    control.health.drain();
+    if end == End::Succeeded {
+        control.leave_admin();
+    }
     let _ = drain.send(true);
     let cut = threads.join();
-    watcher.abort();
-    let _ = stop.send(true);
-    control.block_on(async {
-        let _ = reloads.await;
-        let _ = admin.await;
-        if let Some(counters) = &counters {
-            counters.close().await;
+    alive.abort();
+    control.runtime.block_on(async { drop(reloads.await) });
+    control.close();
+    report_end(&cut, &log);
+    cut.map(|_| ())
+}
+
+/// What a process inherits: from the one whose place it takes, else from systemd.
+fn inherit(
+    sockets: Vec<TcpListener>,
+    takeover: bool,
+    upgrade_socket: Option<&Path>,
+) -> anyhow::Result<(Option<Predecessor>, Inherited)> {
+    if !takeover {
+        return Ok((None, Inherited::new(sockets)));
+    }
+    let path =
+        upgrade_socket.context("--takeover needs `server.upgrade_socket` in the config, here and of the process that runs")?;
+    let Some(mut predecessor) = Predecessor::ask(path)? else {
+        tracing::info!("nobody hands sockets over at {}: this is an ordinary start", path.display());
+        return Ok((None, Inherited::new(sockets)));
+    };
+    let sockets = std::mem::take(&mut predecessor.sockets);
+    Ok((Some(predecessor), Inherited::new(sockets)))
+}
+
+/// A socket that nobody serves would take connections and answer none.
+fn check_left(inherited: &Inherited, of_predecessor: bool) -> anyhow::Result<()> {
+    match (inherited.left().as_slice(), of_predecessor) {
+        ([], _) => Ok(()),
+        // The one that hands it over serves what waits there, and closes it.
+        (_, true) => Ok(()),
+        (left, false) => bail!(
+            "sockets were passed for {}, and no listener of the config has that address: `address` is to be that of `ListenStream=`",
+            left.join(", ")
+        ),
+    }
+}
+
+async fn succeeded(upgrades: Option<UnixListener>, calls: mpsc::Sender<Call>) {
+    match upgrades {
+        Some(upgrades) => takeover::successor(upgrades, calls).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Why a process ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Signal,
+    /// Half a gateway that calls itself ready is worse than none: whoever watches the process starts a whole one.
+    WorkerEnded,
+    Succeeded,
+}
+
+impl End {
+    fn announce(self, time: Duration) {
+        match self {
+            Self::Signal => tracing::info!("stopping: requests in flight have {time:?}"),
+            Self::WorkerEnded => tracing::error!("stopping, because a worker has ended: the others' requests have {time:?}"),
+            Self::Succeeded => {
+                tracing::info!("stopping, because another process has taken over: requests in flight have {time:?}")
+            }
         }
-        store.close().await;
-    });
-    match &cut {
+    }
+}
+
+fn report_end(cut: &anyhow::Result<usize>, log: &AccessLog) {
+    match cut {
         Ok(0) => tracing::info!("stopped; every request was finished"),
         Ok(cut) => tracing::warn!("stopped; {cut} connections were cut because the drain time was over"),
         Err(error) => tracing::error!("stopped; {error:#}"),
@@ -146,11 +193,84 @@ pub fn serve(given: Given, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()
     if !log.close(Duration::from_secs(2)) {
         tracing::warn!("the access log could not be written to its end");
     }
-    cut.map(|_| ())
 }
 
-fn drain_time(in_effect: &InEffect) -> Duration {
-    in_effect.load().ready.config.server.drain_timeout
+/// Everything that carries no request: store, counters, admin listener, keys of other issuers.
+struct Control {
+    runtime: Runtime,
+    health: Health,
+    metrics: Metrics,
+    store: Store,
+    counters: Option<Counters>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    stop_admin: watch::Sender<bool>,
+    admin: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Control {
+    fn open(ready: &Ready) -> anyhow::Result<Self> {
+        let runtime = control_runtime()?;
+        let health = Health::default();
+        health.set("listeners", Err("not bound yet".to_owned()));
+        let metrics = Metrics::default();
+        let store = runtime.block_on(build::open_store(ready, runtime.handle().clone()))?;
+        let counters = Counters::start(&ready.config.counters, runtime.handle().clone(), &metrics)?;
+        if let Some(counters) = &counters {
+            let store = store.clone();
+            counters.share_changes(store.committed(), move || store.look_now());
+        }
+        let (stop, stop_admin) = (watch::Sender::new(false), watch::Sender::new(false));
+        Ok(Self { runtime, health, metrics, store, counters, tasks: JoinSet::new(), stop, stop_admin, admin: None })
+    }
+
+    fn foundation(&self, log: AccessLog) -> Foundation {
+        let _inside = self.runtime.enter();
+        Foundation::new(self.store.clone(), self.counters.as_ref(), log, self.metrics.clone())
+    }
+
+    /// Starts what runs beside the requests. The keys of other issuers are kept fresh by what is returned.
+    fn start(&mut self, in_effect: &InEffect, admin_socket: TcpListener, calls: mpsc::Sender<Call>) -> Sources {
+        let handle = self.runtime.handle();
+        let first = in_effect.load();
+        let mut sources = Sources::new(handle.clone(), self.stop.subscribe());
+        sources.keep(&first);
+        if !first.key_sources().is_empty() {
+            self.tasks.spawn_on(watch_keys(in_effect.clone(), self.health.clone(), self.stop.subscribe()), handle);
+        }
+        let keys_of = in_effect.clone();
+        let state = AdminState {
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            refusals: first.pipeline.books.refusals.clone(),
+            explain: explain_fn(in_effect.clone()),
+            keys: Arc::new(move || keys_of.load().key_sources()),
+            reload: reload_fn(calls),
+        };
+        self.admin = Some(handle.spawn(admin::serve(admin_socket, state, self.stop_admin.subscribe())));
+        self.tasks.spawn_on(watch_store(self.store.clone(), self.health.clone()), handle);
+        sources
+    }
+
+    /// Whoever asks at the admin listener from now on is answered by the process that has taken over.
+    fn leave_admin(&self) {
+        self.stop_admin.send_replace(true);
+    }
+
+    fn close(mut self) {
+        self.stop.send_replace(true);
+        self.stop_admin.send_replace(true);
+        self.tasks.abort_all();
+        self.runtime.block_on(async {
+            if let Some(admin) = self.admin {
+                let _ = admin.await;
+            }
+            if let Some(counters) = &self.counters {
+                counters.close().await;
+            }
+            self.store.close().await;
+        });
+    }
 }
 
 /// The runtime of everything that carries no request: store, admin, signals.
@@ -203,7 +323,7 @@ fn reload_fn(calls: mpsc::Sender<Call>) -> admin::ReloadFn {
         Box::pin(async move {
             let (answer, outcome) = oneshot::channel();
             let gone = || NotReloaded { code: "stopping", message: "the gateway is stopping".to_owned(), details: Value::Null };
-            calls.send(answer).await.map_err(|_| gone())?;
+            calls.send(Call::Reload(answer)).await.map_err(|_| gone())?;
             outcome.await.map_err(|_| gone())?.map_err(|refused| {
                 let message = refused.words();
                 let (code, details) = match refused {

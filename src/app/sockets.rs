@@ -27,18 +27,46 @@ impl Spot {
 /// One worker's sockets.
 pub type Share = BTreeMap<Spot, Vec<TcpListener>>;
 
-/// Every socket that is listened on. Held beside the workers, so that they can be handed to a process that takes over.
+/// Sockets that somebody else has bound for this process: systemd, or the process whose place it takes.
 #[derive(Default)]
+pub struct Inherited(Vec<TcpListener>);
+
+impl Inherited {
+    pub fn new(sockets: Vec<TcpListener>) -> Self {
+        Self(sockets)
+    }
+
+    /// Those that listen on an address: what a listener of the config is known by.
+    fn take(&mut self, address: SocketAddr) -> Vec<TcpListener> {
+        let is_of = |socket: &TcpListener| socket.local_addr().is_ok_and(|own| own == address);
+        let (found, rest) = std::mem::take(&mut self.0).into_iter().partition(is_of);
+        self.0 = rest;
+        found
+    }
+
+    /// The addresses of those that nobody took.
+    pub fn left(&self) -> Vec<String> {
+        self.0.iter().map(|socket| socket.local_addr().map_or_else(|_| "no address".to_owned(), |own| own.to_string())).collect()
+    }
+}
+
+/// Every address that is listened on. Where a process may take over, with a copy of every socket, to be handed to it.
 pub struct Listening {
     open: BTreeMap<Spot, Vec<TcpListener>>,
+    admin: Option<TcpListener>,
+    lends: bool,
 }
 
 impl Listening {
-    /// Binds what `listeners` need and is not open yet, and shares it out. Nothing is kept before [`Self::keep`].
+    pub fn new(lends: bool) -> Self {
+        Self { open: BTreeMap::new(), admin: None, lends }
+    }
+
+    /// Takes or binds what `listeners` need and is not open yet, and shares it out. Nothing is kept before [`Self::keep`].
     ///
     /// # Errors
     /// Which listener cannot have its address, and why.
-    pub fn bind(&self, listeners: &[Listener], workers: usize) -> anyhow::Result<Bound> {
+    pub fn bind(&self, listeners: &[Listener], workers: usize, inherited: &mut Inherited) -> anyhow::Result<Bound> {
         let mut bound = Bound { kept: BTreeMap::new(), shares: (0..workers).map(|_| Share::new()).collect() };
         for listener in listeners {
             let spot = Spot::of(listener);
@@ -46,16 +74,49 @@ impl Listening {
                 continue;
             }
             let explain = |error: io::Error| bind_error(&listener.name.value, listener.address, &error);
-            let sockets = listener::bind(listener, workers).map_err(explain)?;
+            let sockets = match inherited.take(listener.address) {
+                none if none.is_empty() => listener::bind(listener, workers).map_err(explain)?,
+                found => {
+                    found.iter().try_for_each(listener::adopt).map_err(explain)?;
+                    found
+                }
+            };
             bound.share_out(spot, sockets).map_err(explain)?;
         }
         Ok(bound)
     }
 
-    /// A config is in effect: what was bound for it is kept, and what it does not name is closed here.
-    pub fn keep(&mut self, listeners: &[Listener], kept: BTreeMap<Spot, Vec<TcpListener>>) {
+    /// The admin listener's socket.
+    ///
+    /// # Errors
+    /// When it cannot have its address.
+    pub fn bind_admin(&mut self, address: SocketAddr, inherited: &mut Inherited) -> anyhow::Result<TcpListener> {
+        let explain = |error: io::Error| bind_error("admin", address, &error);
+        let socket = match inherited.take(address).pop() {
+            Some(socket) => socket,
+            None => TcpListener::bind(address).map_err(explain)?,
+        };
+        if self.lends {
+            self.admin = Some(socket.try_clone().map_err(explain)?);
+        }
+        Ok(socket)
+    }
+
+    /// A config is in effect: what was bound for it is open, and what it does not name is no longer.
+    pub fn keep(&mut self, listeners: &[Listener], mut kept: BTreeMap<Spot, Vec<TcpListener>>) {
+        if !self.lends {
+            kept.values_mut().for_each(Vec::clear);
+        }
         self.open.extend(kept);
         self.open.retain(|spot, _| listeners.iter().any(|listener| Spot::of(listener) == *spot));
+    }
+
+    /// A copy of every socket.
+    ///
+    /// # Errors
+    /// When there is no room for more open files.
+    pub fn lend(&self) -> io::Result<Vec<TcpListener>> {
+        self.open.values().flatten().chain(&self.admin).map(TcpListener::try_clone).collect()
     }
 }
 

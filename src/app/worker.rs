@@ -22,7 +22,14 @@ use crate::config::{self, Listener};
 use crate::listener::{self, ConnectionInfo, Fault, Handler, Live, Settings, Trust, client_address};
 use crate::pipeline::{self, Arrival, Worker};
 
-/// What a worker is told: the config to serve from now on, and sockets for listeners that it does not have yet.
+/// What a worker is told.
+pub enum Told {
+    Change(Change),
+    /// To be answered by a worker that is alive.
+    Ping(oneshot::Sender<()>),
+}
+
+/// The config to serve from now on, and sockets for listeners that the worker does not have yet.
 pub struct Change {
     pub generation: Arc<Generation>,
     pub sockets: BTreeMap<Spot, Vec<TcpListener>>,
@@ -33,7 +40,7 @@ pub struct Change {
 /// The threads of all workers.
 pub struct Workers {
     threads: Vec<JoinHandle<anyhow::Result<usize>>>,
-    changes: Vec<mpsc::Sender<Change>>,
+    ears: Vec<mpsc::Sender<Told>>,
 }
 
 impl Workers {
@@ -48,25 +55,25 @@ impl Workers {
         ended: &Arc<Notify>,
     ) -> anyhow::Result<Self> {
         let workers = shares.len();
-        let mut all = Self { threads: Vec::new(), changes: Vec::new() };
+        let mut all = Self { threads: Vec::new(), ears: Vec::new() };
         for (number, sockets) in shares.into_iter().enumerate() {
-            let (sender, changes) = mpsc::channel(1);
+            let (sender, ear) = mpsc::channel(1);
             let (first, draining) = (generation.clone(), draining.clone());
             let ended = OnEnd(ended.clone());
             let run = move || {
                 let _ended = ended;
-                work(&first, sockets, workers, changes, draining)
+                work(&first, sockets, workers, ear, draining)
             };
             let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
             all.threads.push(thread.context("a worker thread cannot be started")?);
-            all.changes.push(sender);
+            all.ears.push(sender);
         }
         Ok(all)
     }
 
-    /// How changes are told to them.
-    pub fn changes(&self) -> Vec<mpsc::Sender<Change>> {
-        self.changes.clone()
+    /// How they are told something.
+    pub fn ears(&self) -> Vec<mpsc::Sender<Told>> {
+        self.ears.clone()
     }
 
     /// Waits for all of them, also when one has failed: the others still have requests to finish. How many connections were
@@ -94,7 +101,7 @@ fn work(
     first: &Arc<Generation>,
     sockets: BTreeMap<Spot, Vec<TcpListener>>,
     workers: usize,
-    mut changes: mpsc::Receiver<Change>,
+    mut ear: mpsc::Receiver<Told>,
     mut draining: watch::Receiver<bool>,
 ) -> anyhow::Result<usize> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
@@ -107,11 +114,7 @@ fn work(
             tokio::select! {
                 biased;
                 _ = draining.wait_for(|begun| *begun) => break,
-                Some(Change { generation, sockets, done }) = changes.recv() => {
-                    floor.adopt(&generation, sockets);
-                    // Who asked may have gone: the change holds all the same.
-                    let _ = done.send(());
-                }
+                Some(told) = ear.recv() => floor.hear(told),
                 Some(ended) = floor.serving.join_next() => cut += number_cut(ended)?,
             }
         }
@@ -150,6 +153,18 @@ impl Open {
 }
 
 impl Floor {
+    fn hear(&mut self, told: Told) {
+        let answer = match told {
+            Told::Change(Change { generation, sockets, done }) => {
+                self.adopt(&generation, sockets);
+                done
+            }
+            Told::Ping(answer) => answer,
+        };
+        // Who asked may have gone: a change holds all the same.
+        let _ = answer.send(());
+    }
+
     /// Goes over to a generation. Requests that have begun keep theirs, and so do connections to upstreams that are gone.
     fn adopt(&mut self, generation: &Arc<Generation>, mut sockets: BTreeMap<Spot, Vec<TcpListener>>) {
         let worker = self.worker(generation);

@@ -42,7 +42,8 @@ pub fn run(_: &Invocation, options: &DemoOptions) -> anyhow::Result<()> {
     let Some(ready) = load::load(&path, &|_| None, &mut report) else { bail!("{report}") };
     let password = make_admin(&ready)?;
     let words = lesson(&ready, address, &password, &path)?;
-    serve::start(ready, |_| None, move |_| output::note(&words))
+    let start = serve::Start { ready, environment: |_| None, sockets: Vec::new(), takeover: false };
+    serve::start(start, move |_| output::note(&words))
 }
 
 /// The sample API alone, until SIGTERM or Ctrl-C: as the first process of a container it would get neither by itself.

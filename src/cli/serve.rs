@@ -2,20 +2,52 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
+
+use anyhow::Context as _;
+use listenfd::ListenFd;
 
 use crate::app::load::Ready;
 use crate::app::serve::{self, Given};
+use crate::cli::arguments::ServeOptions;
 use crate::cli::load::{self, Invocation};
 use crate::observe::{AccessLog, Colour, Diagnostics};
 use crate::pipeline::Pipeline;
 
-pub fn run(invocation: &Invocation) -> anyhow::Result<()> {
-    start(invocation.load()?, load::environment, |_| {})
+pub fn run(invocation: &Invocation, options: &ServeOptions) -> anyhow::Result<()> {
+    // First of all: it takes what it reads out of the environment, which no other thread may read meanwhile.
+    let sockets = passed_sockets()?;
+    let ready = invocation.load()?;
+    start(Start { ready, environment: load::environment, sockets, takeover: options.takeover }, |_| {})
 }
 
+/// How the server is started.
+pub struct Start {
+    pub ready: Ready,
+    /// What `${env:NAME}` asks.
+    pub environment: fn(&str) -> Option<String>,
+    pub sockets: Vec<TcpListener>,
+    pub takeover: bool,
+}
+
+/// The sockets of systemd's socket units (`LISTEN_FDS`).
+fn passed_sockets() -> anyhow::Result<Vec<TcpListener>> {
+    let mut passed = ListenFd::from_env();
+    let count = passed.len();
+    let take = |at: usize| {
+        let what = || format!("the socket with number {} that was passed is no listening TCP socket", at + FIRST_PASSED);
+        passed.take_tcp_listener(at).with_context(what)?.with_context(what)
+    };
+    (0..count).map(take).collect()
+}
+
+/// `SD_LISTEN_FDS_START` of sd-daemon.h.
+const FIRST_PASSED: usize = 3;
+
 /// Starts the logs and the gateway. `started` is called once requests are taken.
-pub fn start(ready: Ready, environment: fn(&str) -> Option<String>, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()> {
+pub fn start(start: Start, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()> {
+    let Start { ready, environment, sockets, takeover } = start;
     let no_color = load::environment("NO_COLOR").map(OsString::from);
     let colour = Colour::of(&io::stderr(), no_color.as_deref());
     let rust_log = load::environment("RUST_LOG");
@@ -24,5 +56,5 @@ pub fn start(ready: Ready, environment: fn(&str) -> Option<String>, started: imp
     let diagnostics = Arc::new(diagnostics);
     let colour = Colour::of(&io::stdout(), no_color.as_deref());
     let log = AccessLog::start(ready.config.log.access, colour, Box::new(io::stdout()))?;
-    serve::serve(Given { ready, environment, log, diagnostics: diagnostics.clone() }, started)
+    serve::serve(Given { ready, environment, log, diagnostics: diagnostics.clone(), sockets, takeover }, started)
 }

@@ -19,6 +19,9 @@ section! {
         /// Whether a change of this file, or of a file that it names, is taken over by itself; `gateward reload` and SIGHUP
         /// do so in any case.
         watch: bool = true,
+        /// A Unix socket by which `gateward serve --takeover` is handed the sockets of this process, to take its place without
+        /// a connection being lost.
+        upgrade_socket: Option<PathBuf> = None,
     }
 }
 

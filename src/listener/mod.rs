@@ -31,7 +31,7 @@ pub use guard::Fault;
 #[cfg(any(test, feature = "internals"))]
 pub use guard::hyper_reads_what_was_judged;
 pub use live::Live;
-pub use sockets::bind;
+pub use sockets::{adopt, bind};
 
 /// Answers requests. A panic while it does becomes a bare 500 for that request alone.
 pub trait Handler: 'static {
