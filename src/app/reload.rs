@@ -185,7 +185,7 @@ impl Refused {
             Self::Invalid { words, .. } => words.clone(),
             Self::Restart(keys) => {
                 let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
-                format!("{} can only change with a restart; nothing was taken over", keys.join(", "))
+                format!("{} can only change with a restart", keys.join(", "))
             }
             Self::Failed(why) => why.clone(),
         }

@@ -103,10 +103,7 @@ async fn hand_over(mut stream: tokio::net::UnixStream, calls: &mpsc::Sender<Call
             .context("it reads too slowly")??;
     }
     let mut word = [0; 1];
-    timeout(PATIENCE, stream.read_exact(&mut word))
-        .await
-        .context("it did not become ready")?
-        .context("it ended before it was ready")?;
+    timeout(PATIENCE, stream.read_exact(&mut word)).await.context("it did not become ready")?.context(ENDED)?;
     Ok(())
 }
 
@@ -144,6 +141,7 @@ fn receive(stream: &UnixStream) -> io::Result<TcpListener> {
     handed.map(TcpListener::from).ok_or_else(|| io::Error::other("a socket did not come with its message"))
 }
 
+const ENDED: &str = "it ended before it was ready";
 const READY: u8 = b'r';
 const SOCKET: u8 = b's';
 /// For the other process to start, or to hand over.

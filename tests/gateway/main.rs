@@ -53,6 +53,7 @@ mod shared_counters;
 mod shared_limits;
 mod store_faults;
 mod targets;
+mod upgrades;
 mod upstream_faults;
 mod wire;
 mod wire_faults;

@@ -90,12 +90,25 @@ impl Gateway {
         self.admin("POST /reload")
     }
 
+    /// Has a new process take the place of the one that runs, and waits until it is ready. The old one.
+    pub fn succeed(&mut self) -> Child {
+        let old = self.child.take().unwrap();
+        self.spawn_with(&["--takeover"]);
+        self.wait_until_ready();
+        old
+    }
+
     /// Starts the process and waits for nothing.
     pub fn spawn(&mut self) {
+        self.spawn_with(&[]);
+    }
+
+    /// The same with more arguments.
+    pub fn spawn_with(&mut self, arguments: &[&str]) {
         let file = |name: &str| fs::File::options().create(true).append(true).open(self.folder.path().join(name)).unwrap();
         let mut command = Command::new("bash");
         command.arg("-c").arg(format!("{}exec \"$0\" \"$@\"", self.limits)).arg(env!("CARGO_BIN_EXE_gateward"));
-        command.args(["serve", "--config", "gateway.toml"]).current_dir(self.folder.path()).process_group(0);
+        command.args(["serve", "--config", "gateway.toml"]).args(arguments).current_dir(self.folder.path()).process_group(0);
         self.child = Some(command.stdin(Stdio::null()).stdout(file("access.log")).stderr(file("stderr.log")).spawn().unwrap());
     }
 
