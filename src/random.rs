@@ -65,10 +65,13 @@ pub fn request_id() -> String {
         *used += 1;
         let mut raw = [0; 16];
         raw.copy_from_slice(pool.get(start..start + 16).unwrap_or(&[0; 16]));
-        let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' - 10 + value });
-        let mut id = String::with_capacity(32);
-        raw.iter().for_each(|byte| id.extend([digit(byte >> 4), digit(byte & 15)]));
-        id
+        let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' - 10 + value };
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(raw) {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+        // Digits are text.
+        String::from_utf8(digits.to_vec()).unwrap_or_default()
     })
 }
 

@@ -41,8 +41,11 @@ impl Counters {
             let why = format!("`nodes` is {}, expected 1 to {MOST_NODES}", self.nodes);
             report.error(report.at(self.place, "nodes"), why);
         }
-        let is_plain = matches!(&self.url, CountersUrl::Redis(redis) if !redis.is_tls);
-        if let (Some(file), true) = (&self.ca_file, is_plain) {
+        let has_tls = matches!(&self.url, CountersUrl::Redis(redis) if redis.is_tls);
+        if let Some(file) = &self.ca_file
+            && !has_tls
+            && report.is_sound(self.place, "url")
+        {
             let why = "`ca_file` is for a connection with TLS";
             report.error_with_help(file.place, why, "expected a `url` such as \"rediss://HOST\"");
         }

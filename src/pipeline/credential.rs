@@ -56,8 +56,7 @@ pub fn extract(api: &Api, route: &Route, exchange: &mut Exchange) -> Result<Opti
         return Ok(None);
     };
     for carrier in &api.carriers {
-        let Some(text) = read(carrier, exchange)? else { continue };
-        let kind = api.kind_of(carrier, text.expose()).ok_or(Denial::CredentialMalformed { what: "no kind has this form" })?;
+        let Some((text, kind)) = read(api, carrier, exchange)? else { continue };
         exchange.notes.kind = Some(kind);
         if !*unmapped && !kinds.contains(&kind) {
             return Err(Denial::CredentialKindRefused { kind });
@@ -68,7 +67,8 @@ pub fn extract(api: &Api, route: &Route, exchange: &mut Exchange) -> Result<Opti
     Err(Denial::CredentialMissing)
 }
 
-fn read(carrier: &Carrier, exchange: &Exchange) -> Result<Option<Text>, Denial> {
+/// What stands in a carrier, and its kind.
+fn read(api: &Api, carrier: &Carrier, exchange: &Exchange) -> Result<Option<(Text, CredentialKind)>, Denial> {
     let name = carrier.header();
     let mut values = exchange.headers.get_all(name).iter();
     let (first, second) = (values.next(), values.next());
@@ -76,26 +76,31 @@ fn read(carrier: &Carrier, exchange: &Exchange) -> Result<Option<Text>, Denial> 
     if second.is_some() {
         return Err(Denial::CredentialDuplicate { name: name.to_string() });
     }
-    let whole =
-        visible(value.as_bytes()).ok_or(Denial::CredentialMalformed { what: "it holds bytes that are no visible ASCII" })?;
-    // Both are a part of the value that ends where its trailing blanks begin.
+    let malformed = |what| Denial::CredentialMalformed { what };
+    let foreign_bytes = || malformed("it holds bytes that are no visible ASCII");
+    let whole = std::str::from_utf8(value.as_bytes()).map_err(|_| foreign_bytes())?;
+    // Both are a part of the value that ends where its trailing blanks begin. A bearer token's bytes are judged once, and
+    // more closely; a value that is no such token is looked at again, for the right word about it.
     let text = match carrier {
-        Carrier::Bearer => bearer(whole)?,
-        Carrier::Header(_) => whole.trim_matches(' '),
+        Carrier::Bearer => bearer(whole).map_err(|denial| if is_visible(whole) { denial } else { foreign_bytes() })?,
+        Carrier::Header(_) if is_visible(whole) => whole.trim_matches(' '),
+        Carrier::Header(_) => return Err(foreign_bytes()),
     };
     let end = whole.trim_end_matches(' ').len();
     match text.len() {
-        0 => Err(Denial::CredentialMalformed { what: "it is empty" }),
-        length if length > MAX_BYTES => Err(Denial::CredentialMalformed { what: "it is longer than 8 KiB" }),
-        length => Ok(Some(Text { value: value.clone(), at: end.saturating_sub(length)..end })),
+        0 => Err(malformed("it is empty")),
+        length if length > MAX_BYTES => Err(malformed("it is longer than 8 KiB")),
+        length => {
+            let kind = api.kind_of(carrier, text).ok_or(malformed("no kind has this form"))?;
+            Ok(Some((Text { value: value.clone(), at: end.saturating_sub(length)..end }, kind)))
+        }
     }
 }
 
-/// Blanks, tabs and visible ASCII as text.
-fn visible(bytes: &[u8]) -> Option<&str> {
+/// Whether there are blanks, tabs and visible ASCII only.
+fn is_visible(text: &str) -> bool {
     // Every byte is looked at, so that many are at once.
-    let sound = bytes.iter().fold(true, |sound, b| sound & (matches!(b, b' '..=b'~') | (*b == b'\t')));
-    if sound { std::str::from_utf8(bytes).ok() } else { None }
+    text.bytes().fold(true, |sound, b| sound & (matches!(b, b' '..=b'~') | (b == b'\t')))
 }
 
 /// `Bearer` in any case, blanks, the token and nothing else (RFC 6750, section 2.1; RFC 9110, section 11.4).
@@ -114,10 +119,10 @@ mod tests {
 
     #[test]
     fn a_credential_is_text_of_visible_bytes() {
-        for byte in 0..=255 {
-            let bytes = [b'a', byte];
-            let expected = HeaderValue::from_bytes(&bytes).ok().and_then(|value| value.to_str().ok().map(str::to_owned));
-            assert_eq!(visible(&bytes).map(str::to_owned), expected, "{byte}");
+        for character in (0..=u8::MAX).map(char::from) {
+            let text = format!("a{character}");
+            let expected = HeaderValue::from_str(&text).is_ok_and(|value| value.to_str().is_ok());
+            assert_eq!(is_visible(&text), expected, "{character:?}");
         }
     }
 

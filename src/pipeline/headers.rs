@@ -15,31 +15,53 @@ use crate::listener::Peer;
 ///
 /// To be called before any header of the gateway's own is set: a client may name one in `Connection`.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        for name in named_by_connection(headers) {
-            headers.remove(name);
-        }
-    }
-    remove_each(headers, |name| HOP_BY_HOP.contains(name));
+    remove_what_connection_names(headers);
+    remove_each(headers, is_hop_by_hop);
 }
 
-/// Removes the fields of every name that is said to be unwanted.
-pub fn remove_each(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+/// Removes from a request, in one look through its names, whatever no upstream may see: the fields of [`remove_hop_by_hop`],
+/// false framing, what a peer that is not trusted says of the client or of a path or address behind it, and what `is_ours`
+/// names. Returns what is kept of a trusted peer's words.
+pub fn cleanse(headers: &mut HeaderMap, trust: Peer, is_ours: impl Fn(&str) -> bool) -> Kept {
+    remove_what_connection_names(headers);
+    let kept = if trust == Peer::Trusted { Kept::of(headers) } else { Kept::default() };
+    remove_each(headers, |name| {
+        let is_rebuilt = |name: &HeaderName| *name == X_FORWARDED_FOR || *name == header::FORWARDED;
+        let text = name.as_str();
+        is_hop_by_hop(name)
+            || is_false_framing(text)
+            || (may_be_a_claim(text) && (is_false_claim(text, trust) || is_method_override(text) || is_rebuilt(name)))
+            || is_ours(text)
+    });
+    kept
+}
+
+fn remove_each(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
     let found: Vec<HeaderName> = headers.keys().filter(|name| is_unwanted(name)).cloned().collect();
     for name in found {
         headers.remove(name);
     }
 }
 
+fn remove_what_connection_names(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        for name in named_by_connection(headers) {
+            headers.remove(name);
+        }
+    }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    // Most names are told by their first byte.
+    text.starts_with(['c', 'e', 'k', 'p', 't', 'u']) && HOP_BY_HOP.contains(&text)
+}
+
 /// Whether a server that reads any other character as `-` (CGI, WSGI) would take this for the framing of the message,
 /// beside the one that is written when it is sent.
-pub fn is_false_framing(name: &HeaderName) -> bool {
-    let is = |known: &HeaderName| {
-        name.as_str().len() == known.as_str().len()
-            && name != known
-            && name.as_str().bytes().map(folded).eq(known.as_str().bytes())
-    };
-    is(&header::TRANSFER_ENCODING) || is(&header::CONTENT_LENGTH)
+fn is_false_framing(name: &str) -> bool {
+    let is = |known: &str| name.len() == known.len() && name != known && name.bytes().map(folded).eq(known.bytes());
+    is("transfer-encoding") || is("content-length")
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -59,25 +81,18 @@ pub struct Origin<'a> {
     pub client: IpAddr,
     /// The other end of the connection.
     pub peer: IpAddr,
-    pub trust: Peer,
     /// `http` or `https`, as the request came to us.
     pub scheme: &'static str,
     /// The host that was asked for, with the port if it had one.
     pub host: &'a str,
 }
 
-/// Writes `X-Forwarded-For`, `-Proto`, `-Host`, `X-Real-IP` and `Forwarded` (RFC 7239).
+/// Writes `X-Forwarded-For`, `-Proto`, `-Host`, `X-Real-IP` and `Forwarded` (RFC 7239) into what [`cleanse`] has left.
 ///
-/// What a peer that is not trusted said of these, or of a path or address behind it, is removed first. A trusted
-/// peer's `X-Forwarded-For` is continued, and its protocol and host are kept, because it saw the client's connection.
-pub fn set_forwarded(headers: &mut HeaderMap, origin: &Origin<'_>) {
+/// A trusted peer's `X-Forwarded-For` is continued, and its protocol and host are kept, because it saw the client's connection.
+pub fn set_forwarded(headers: &mut HeaderMap, origin: &Origin<'_>, kept: Kept) {
     let client = origin.client.to_canonical();
     let peer = origin.peer.to_canonical();
-    let kept = if origin.trust == Peer::Trusted { Kept::of(headers) } else { Kept::default() };
-    remove_each(headers, |name| {
-        is_false_claim(name, origin.trust) || is_method_override(name) || name == X_FORWARDED_FOR || name == header::FORWARDED
-    });
-
     let host = kept.host.as_deref().unwrap_or(origin.host);
     let proto = kept.proto.unwrap_or(origin.scheme);
     let mut values = Values::default();
@@ -152,7 +167,7 @@ impl Written {
 
 /// What a trusted peer said.
 #[derive(Default)]
-struct Kept {
+pub struct Kept {
     x_forwarded_for: Option<String>,
     forwarded: Option<String>,
     proto: Option<&'static str>,
@@ -243,25 +258,24 @@ fn push_quoted(text: &mut String, value: &str) {
 
 /// Whether a name claims where a request comes from, and may not. A spelling with `_`, `.` or the like for `-` is never a
 /// proxy's: it is a client's, meant for an upstream that reads both as one (CGI, WSGI), and goes whoever sent it.
-fn is_false_claim(name: &HeaderName, trust: Peer) -> bool {
-    let text = name.as_str();
+fn is_false_claim(text: &str, trust: Peer) -> bool {
     is_claim(text) && (trust == Peer::Untrusted || text.bytes().any(|b| folded(b) != b))
 }
 
 /// Whether frameworks take the field for the method in place of the one that was judged. Nobody may say so, a trusted peer
 /// neither: its method was judged as well.
-fn is_method_override(name: &HeaderName) -> bool {
-    let text = name.as_str();
+fn is_method_override(text: &str) -> bool {
     let same = |word: &str| text.len() == word.len() && text.bytes().map(folded).eq(word.bytes());
-    text.starts_with('x') && METHOD_OVERRIDES.into_iter().any(same)
+    METHOD_OVERRIDES.into_iter().any(same)
+}
+
+/// All claims and overrides begin so, and most other names do not.
+fn may_be_a_claim(name: &str) -> bool {
+    name.starts_with(['x', 'f', 't', 'c'])
 }
 
 /// `name` is lower case.
 fn is_claim(name: &str) -> bool {
-    // Most names are told by their first byte.
-    if !name.starts_with(['x', 'f', 't', 'c']) {
-        return false;
-    }
     let same = |word: &str| name.len() == word.len() && name.bytes().map(folded).eq(word.bytes());
     let begins = |word: &str| name.len() >= word.len() && name.bytes().take(word.len()).map(folded).eq(word.bytes());
     CLAIM_FAMILIES.into_iter().any(begins) || CLAIMS.into_iter().any(same)
@@ -285,17 +299,17 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-static HOP_BY_HOP: [HeaderName; 10] = [
-    header::CONNECTION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "keep-alive",
+    "proxy-connection",
 ];
 
 /// Fields that `Connection` must not take away: the upstream would read another request than the one that was judged.
@@ -362,13 +376,18 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("transferencoding", "chunked"),
         ]);
-        remove_each(&mut map, is_false_framing);
+        remove_each(&mut map, |name| is_false_framing(name.as_str()));
         let kept = ["content-length: 3", "content-lengths: 4", "transfer-encoding: chunked", "transferencoding: chunked"];
         assert_eq!(listed(&map), kept);
     }
 
-    fn origin(client: &str, peer: &str, trust: Peer) -> Origin<'static> {
-        Origin { client: client.parse().unwrap(), peer: peer.parse().unwrap(), trust, scheme: "http", host: "api.test:8080" }
+    fn origin(client: &str, peer: &str) -> Origin<'static> {
+        Origin { client: client.parse().unwrap(), peer: peer.parse().unwrap(), scheme: "http", host: "api.test:8080" }
+    }
+
+    fn rebuild(map: &mut HeaderMap, trust: Peer, origin: &Origin<'_>) {
+        let kept = cleanse(map, trust, |_| false);
+        set_forwarded(map, origin, kept);
     }
 
     #[test]
@@ -429,7 +448,7 @@ mod tests {
             ("x-request-id", "kept"),
             ("from", "kept"),
         ]);
-        set_forwarded(&mut map, &origin("203.0.113.9", "203.0.113.9", Peer::Untrusted));
+        rebuild(&mut map, Peer::Untrusted, &origin("203.0.113.9", "203.0.113.9"));
         assert_eq!(
             listed(&map),
             [
@@ -457,7 +476,7 @@ mod tests {
                 ("X-Method-Override", "DELETE"),
                 ("x-http-methods", "kept"),
             ]);
-            set_forwarded(&mut map, &origin("203.0.113.9", "203.0.113.9", trust));
+            rebuild(&mut map, trust, &origin("203.0.113.9", "203.0.113.9"));
             assert_eq!(listed(&map).iter().filter(|line| line.contains("method")).collect::<Vec<_>>(), ["x-http-methods: kept"]);
         }
     }
@@ -473,7 +492,7 @@ mod tests {
             ("x-forwarded-prefix", "/v1"),
             ("forwarded", "for=10.0.0.1"),
         ]);
-        set_forwarded(&mut map, &origin("203.0.113.9", "192.0.2.1", Peer::Trusted));
+        rebuild(&mut map, Peer::Trusted, &origin("203.0.113.9", "192.0.2.1"));
         assert_eq!(
             listed(&map),
             [
@@ -490,7 +509,7 @@ mod tests {
     #[test]
     fn a_chain_in_forwarded_alone_is_continued_there_and_begun_in_the_other() {
         let mut map = headers(&[("forwarded", "for=\"[2001:db8::1]\""), ("x-forwarded-proto", "gopher")]);
-        set_forwarded(&mut map, &origin("2001:db8::1", "::ffff:192.0.2.1", Peer::Trusted));
+        rebuild(&mut map, Peer::Trusted, &origin("2001:db8::1", "::ffff:192.0.2.1"));
         assert_eq!(
             listed(&map),
             [
@@ -508,7 +527,7 @@ mod tests {
     fn no_host_can_forge_an_element() {
         let mut map = HeaderMap::new();
         let host = "a\";for=1.1.1.1;by=\"x\\";
-        set_forwarded(&mut map, &Origin { host, ..origin("2001:db8::2", "2001:db8::2", Peer::Untrusted) });
+        rebuild(&mut map, Peer::Untrusted, &Origin { host, ..origin("2001:db8::2", "2001:db8::2") });
         assert_eq!(map["forwarded"], "for=\"[2001:db8::2]\";host=\"a\\\";for=1.1.1.1;by=\\\"x\\\\\";proto=http");
     }
 

@@ -46,13 +46,14 @@ pub fn apply(
     body: Body,
 ) -> Authorized {
     let mut out = std::mem::take(&mut exchange.headers);
-    headers::remove_hop_by_hop(&mut out);
-    headers::remove_each(&mut out, |name| headers::is_false_framing(name) || is_identity(api, name));
+    let kept = headers::cleanse(&mut out, exchange.trust, |name| is_identity(api, name));
+    // Once, and not each time that the map is found full.
+    out.reserve(api.identity.headers.len() + WRITTEN);
     strip_credentials(api, route, used, &mut out);
     let host = out.get(header::HOST).cloned();
     let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let origin = Origin { client: exchange.client, peer: exchange.peer.ip(), trust: exchange.trust, scheme: "http", host };
-    headers::set_forwarded(&mut out, &origin);
+    let origin = Origin { client: exchange.client, peer: exchange.peer.ip(), scheme: "http", host };
+    headers::set_forwarded(&mut out, &origin, kept);
     set_correlation(exchange, &mut out);
     set_identity(api, permit, &mut out);
     let mut request = Request::new(body);
@@ -78,9 +79,9 @@ fn target(exchange: &Exchange) -> Uri {
 
 /// Whether an upstream could take a header for one of ours: any case, and any other character for `-`, because CGI, WSGI
 /// and some frameworks read them as one name (CGI servers make `_` of all that is no letter and no digit).
-fn is_identity(api: &Api, name: &HeaderName) -> bool {
+fn is_identity(api: &Api, name: &str) -> bool {
     let same = |a: &str, b: &str| a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| folded(a) == folded(b));
-    api.identity.reserved.iter().any(|known| same(known.as_str(), name.as_str()))
+    api.identity.reserved.iter().any(|known| same(known.as_str(), name))
 }
 
 fn folded(byte: u8) -> u8 {
@@ -153,6 +154,8 @@ fn set_identity(api: &Api, permit: &Permit, out: &mut HeaderMap) {
     }
 }
 
+/// Forwarding and correlation headers, at most.
+const WRITTEN: usize = 8;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -192,6 +195,7 @@ fn insert(out: &mut HeaderMap, name: HeaderName, value: &str) {
 mod tests {
     use super::*;
     use crate::identity::Caller;
+    use crate::listener::Peer;
     use crate::pipeline::authorize;
     use crate::pipeline::fixture::{account, api, exchange, route, session};
     use proptest::prelude::*;
@@ -318,7 +322,7 @@ mod tests {
                     kept += 1;
                 }
             }
-            headers::remove_each(&mut out, |name| is_identity(&api, name));
+            headers::cleanse(&mut out, Peer::Trusted, |name| is_identity(&api, name));
             prop_assert!(out.keys().all(|name| !reserved.contains(&as_cgi(name.as_str()))), "{:?}", out);
             prop_assert_eq!(out.len(), kept);
         }
