@@ -104,7 +104,7 @@ impl Reloader {
         service_manager::reloading();
         let outcome = self.take_over().await;
         service_manager::ready();
-        self.outcome.note(outcome.is_ok(), clock::now().wall);
+        self.outcome.note(&outcome, clock::now().wall);
         let number = self.in_effect.load().number;
         match outcome {
             Ok(changes) => {
@@ -196,7 +196,7 @@ impl LastReload {
     /// The start counts as the first: it has succeeded.
     pub fn at_start(now: Timestamp, metrics: &Metrics, in_effect: &InEffect) -> Arc<Self> {
         let last = Arc::new(Self::default());
-        last.note(true, now);
+        last.note(&Ok::<(), Refused>(()), now);
         let shown = in_effect.clone();
         let whole = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
         metrics.gauge("gateward_config_generation", "Which config is in effect, counted from 1 at the start", move || {
@@ -214,8 +214,8 @@ impl LastReload {
         last
     }
 
-    fn note(&self, succeeded: bool, at: Timestamp) {
-        self.failed.store(!succeeded, Ordering::Relaxed);
+    fn note<T>(&self, outcome: &Result<T, Refused>, at: Timestamp) {
+        self.failed.store(outcome.is_err(), Ordering::Relaxed);
         self.at.store(at.0, Ordering::Relaxed);
     }
 }

@@ -53,8 +53,15 @@ pub struct Given {
     pub diagnostics: Arc<Diagnostics>,
     /// Sockets that systemd has bound.
     pub sockets: Vec<TcpListener>,
-    /// Whether the place of a process that runs is to be taken.
-    pub takeover: bool,
+    pub beginning: Beginning,
+}
+
+/// How a process begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    Afresh,
+    /// It takes the place of one that runs.
+    Takeover,
 }
 
 /// Serves until SIGTERM or SIGINT, or until another process has taken over, then drains. `started` is called once requests
@@ -63,7 +70,7 @@ pub struct Given {
 /// # Errors
 /// What could not be opened, bound or built: nothing was served then.
 pub fn serve(given: Given, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()> {
-    let Given { ready, environment, log, diagnostics, sockets, takeover } = given;
+    let Given { ready, environment, log, diagnostics, sockets, beginning } = given;
     let workers = worker_count(ready.config.server.workers);
     let mut control = Control::open(&ready)?;
     let foundation = control.foundation(log.clone());
@@ -74,12 +81,12 @@ pub fn serve(given: Given, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()
     // Before anyone can connect: a signal that nobody waits for ends the process at once.
     let (mut signals, reload_signal) =
         control.runtime.block_on(async { anyhow::Ok((StopSignals::listen()?, ReloadSignal::listen()?)) })?;
-    let mut listening = Listening::new(upgrade_socket.is_some());
-    let (predecessor, mut inherited) = inherit(sockets, takeover, upgrade_socket.as_deref())?;
+    let mut listening = Listening::new(upgrade_socket.as_deref());
+    let (predecessor, mut inherited) = inherit(sockets, beginning, upgrade_socket.as_deref())?;
     let config = &first.ready.config;
     let bound = listening.bind(&config.listeners, workers, &mut inherited)?;
     let admin_socket = listening.bind_admin(config.admin.address, &mut inherited)?;
-    check_left(&inherited, predecessor.is_some())?;
+    check_left(&inherited, predecessor.as_ref())?;
     listening.keep(&config.listeners, bound.kept);
     let in_effect = Arc::new(ArcSwap::new(first.clone()));
     let (calls, called) = mpsc::channel(WAITING_CALLS);
@@ -127,10 +134,10 @@ pub fn serve(given: Given, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()
 /// What a process inherits: from the one whose place it takes, else from systemd.
 fn inherit(
     sockets: Vec<TcpListener>,
-    takeover: bool,
+    beginning: Beginning,
     upgrade_socket: Option<&Path>,
 ) -> anyhow::Result<(Option<Predecessor>, Inherited)> {
-    if !takeover {
+    if beginning == Beginning::Afresh {
         return Ok((None, Inherited::new(sockets)));
     }
     let path =
@@ -144,12 +151,12 @@ fn inherit(
 }
 
 /// A socket that nobody serves would take connections and answer none.
-fn check_left(inherited: &Inherited, of_predecessor: bool) -> anyhow::Result<()> {
-    match (inherited.left().as_slice(), of_predecessor) {
+fn check_left(inherited: &Inherited, predecessor: Option<&Predecessor>) -> anyhow::Result<()> {
+    match (inherited.left().as_slice(), predecessor) {
         ([], _) => Ok(()),
         // The one that hands it over serves what waits there, and closes it.
-        (_, true) => Ok(()),
-        (left, false) => bail!(
+        (_, Some(_)) => Ok(()),
+        (left, None) => bail!(
             "sockets were passed for {}, and no listener of the config has that address: `address` is to be that of `ListenStream=`",
             left.join(", ")
         ),
@@ -178,7 +185,7 @@ impl End {
             Self::Signal => tracing::info!("stopping: requests in flight have {time:?}"),
             Self::WorkerEnded => tracing::error!("stopping, because a worker has ended: the others' requests have {time:?}"),
             Self::Succeeded => {
-                tracing::info!("stopping, because another process has taken over: requests in flight have {time:?}")
+                tracing::info!("stopping, because another process has taken over: requests in flight have {time:?}");
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
 use anyhow::anyhow;
 
@@ -58,8 +59,8 @@ pub struct Listening {
 }
 
 impl Listening {
-    pub fn new(lends: bool) -> Self {
-        Self { open: BTreeMap::new(), admin: None, lends }
+    pub fn new(upgrade_socket: Option<&Path>) -> Self {
+        Self { open: BTreeMap::new(), admin: None, lends: upgrade_socket.is_some() }
     }
 
     /// Takes or binds what `listeners` need and is not open yet, and shares it out. Nothing is kept before [`Self::keep`].

@@ -77,12 +77,10 @@ pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
 /// Returns when a successor has everything and serves. What goes wrong before that changes nothing here.
 pub async fn successor(listener: UnixListener, calls: mpsc::Sender<Call>) {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(_) => {
-                sleep(PAUSE).await;
-                continue;
-            }
+        let Ok((stream, _)) = listener.accept().await else {
+            // Without a pause the loop would spin: the connection that could not be taken is still there.
+            sleep(PAUSE).await;
+            continue;
         };
         match hand_over(stream, &calls).await {
             Ok(()) => return,
@@ -134,10 +132,8 @@ fn receive(stream: &UnixStream) -> io::Result<TcpListener> {
     let mut control = RecvAncillaryBuffer::new(&mut room);
     let mut byte = [0; 1];
     recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let handed: Option<OwnedFd> = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
-        _ => None,
-    });
+    let rights = |message| if let RecvAncillaryMessage::ScmRights(mut sockets) = message { sockets.next() } else { None };
+    let handed: Option<OwnedFd> = control.drain().find_map(rights);
     handed.map(TcpListener::from).ok_or_else(|| io::Error::other("a socket did not come with its message"))
 }
 

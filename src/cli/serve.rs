@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use listenfd::ListenFd;
 
 use crate::app::load::Ready;
-use crate::app::serve::{self, Given};
+use crate::app::serve::{self, Beginning, Given};
 use crate::cli::arguments::ServeOptions;
 use crate::cli::load::{self, Invocation};
 use crate::observe::{AccessLog, Colour, Diagnostics};
@@ -19,7 +19,8 @@ pub fn run(invocation: &Invocation, options: &ServeOptions) -> anyhow::Result<()
     // First of all: it takes what it reads out of the environment, which no other thread may read meanwhile.
     let sockets = passed_sockets()?;
     let ready = invocation.load()?;
-    start(Start { ready, environment: load::environment, sockets, takeover: options.takeover }, |_| {})
+    let beginning = if options.takeover { Beginning::Takeover } else { Beginning::Afresh };
+    start(Start { ready, environment: load::environment, sockets, beginning }, |_| {})
 }
 
 /// How the server is started.
@@ -28,7 +29,7 @@ pub struct Start {
     /// What `${env:NAME}` asks.
     pub environment: fn(&str) -> Option<String>,
     pub sockets: Vec<TcpListener>,
-    pub takeover: bool,
+    pub beginning: Beginning,
 }
 
 /// The sockets of systemd's socket units (`LISTEN_FDS`).
@@ -47,7 +48,7 @@ const FIRST_PASSED: usize = 3;
 
 /// Starts the logs and the gateway. `started` is called once requests are taken.
 pub fn start(start: Start, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()> {
-    let Start { ready, environment, sockets, takeover } = start;
+    let Start { ready, environment, sockets, beginning } = start;
     let no_color = load::environment("NO_COLOR").map(OsString::from);
     let colour = Colour::of(&io::stderr(), no_color.as_deref());
     let rust_log = load::environment("RUST_LOG");
@@ -56,5 +57,5 @@ pub fn start(start: Start, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()
     let diagnostics = Arc::new(diagnostics);
     let colour = Colour::of(&io::stdout(), no_color.as_deref());
     let log = AccessLog::start(ready.config.log.access, colour, Box::new(io::stdout()))?;
-    serve::serve(Given { ready, environment, log, diagnostics: diagnostics.clone(), sockets, takeover }, started)
+    serve::serve(Given { ready, environment, log, diagnostics: diagnostics.clone(), sockets, beginning }, started)
 }

@@ -29,8 +29,9 @@ fn processes_take_over_from_each_other_and_no_request_fails() {
     let fresh = Load::start_with(&[gateway.address], &["/in"; 2], "Connection: close");
     load.wait_for_more(50);
     for workers in [3, 1, 2] {
-        let (was, rest) = gateway.config().split_once("workers = ").map(|(was, rest)| (was.to_owned(), rest.to_owned())).unwrap();
-        gateway.write_config(&format!("{was}workers = {workers}{}", &rest[1..]));
+        let text: Vec<String> = gateway.config().lines().map(str::to_owned).collect();
+        let line = |line: String| if line.starts_with("workers = ") { format!("workers = {workers}") } else { line };
+        gateway.write_config(&text.into_iter().map(|text| line(text) + "\n").collect::<String>());
         let mut old = gateway.succeed();
         fresh.wait_for_more(50);
         assert_eq!(old.wait().unwrap().code(), Some(0), "{}", gateway.stderr());
