@@ -167,7 +167,7 @@ impl Pipeline {
         if let Some(operation) = operation(judged.route) {
             return Ok(Explanation::of_endpoint(operation, &mut exchange));
         }
-        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let used = judged.credential.as_ref().and_then(Credential::header);
         let authorized = inject::apply(api, judged.route, &judged.permit, used, &mut exchange, Body::empty());
         Ok(Explanation::of_upstream(&judged.service.upstream, api, &authorized, &mut exchange))
     }
@@ -303,7 +303,7 @@ impl Worker {
     ) -> Result<impl Future<Output = Result<Response<Body>, Rejection>>, Rejection> {
         panic_point!("inject");
         let exchange = &mut account.exchange;
-        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let used = judged.credential.as_ref().and_then(Credential::header);
         let authorized = inject::apply(&judged.service.api, judged.route, &judged.permit, used, exchange, body);
         let gap = || Failure::Internal { detail: "a service has no upstream".to_owned() };
         let upstream = self.upstreams.get(judged.index).ok_or_else(gap)?;
