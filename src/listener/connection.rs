@@ -20,14 +20,15 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::body::{Body, BodyError};
-use crate::listener::arrive::{Arrived, arrive};
+use crate::listener::arrive::{Arrived, Protocol, arrive};
 use crate::listener::guard::{Fault, Guard, Refusals};
 use crate::listener::timed_io::{Phase, TimedIo, Turn, Watch};
 use crate::listener::{ConnectionInfo, Drain, Handler, Settings};
 
 /// Serves one connection to its end.
 pub async fn carry<H: Handler>(socket: TcpStream, peer: SocketAddr, settings: Rc<Settings>, handler: Rc<H>, drain: Rc<Drain>) {
-    let Some(Arrived { transport, info, protocol: _ }) = arrive(socket, peer, &settings).await else { return };
+    // ALPN offers HTTP/1.1 alone.
+    let Some(Arrived { transport, info, protocol: Protocol::Http1 }) = arrive(socket, peer, &settings).await else { return };
     let turn = Turn::default();
     let refusals = Refusals::default();
     let service = service_fn(|mut request| {

@@ -11,7 +11,7 @@ use crate::tls::soon;
 const ROUTES: &str = "[[api.route]]\nname = \"open\"\npath = \"/open\"\npublic = true\n\
                       [[api.route]]\nname = \"machines\"\npath = \"/machines\"\naccept = [\"client_certificate\"]\n\
                       [[api.route]]\nname = \"both\"\npath = \"/both\"\naccept = [\"api_key\", \"client_certificate\"]\n\
-                      [[api.route]]\nname = \"people\"\npath = \"/people\"\n\
+                      [[api.route]]\nname = \"people\"\npath = \"/people\"\naccept = [\"jwt\", \"api_key\"]\n\
                       [[api.route]]\nname = \"operators\"\npath = \"/operators\"\naccept = [\"client_certificate\"]\nrole = \"admin\"\n";
 
 struct Setup {
@@ -214,8 +214,14 @@ fn a_revoked_certificate_is_refused_and_a_new_list_is_taken_over() {
     let (seven, eight) = (numbered(7), numbered(8));
     assert!(setup.ask(Some(&seven), "/machines", "").is_err_and(|error| error.contains("CertificateRevoked")));
     assert_eq!(setup.ask(Some(&eight), "/machines", ""), Ok(200));
+    let nine = numbered(9);
+    let open = |own: &Issued| Caller::showing(&setup.authority, own).connect(setup.gateway.address, "api.test").unwrap();
+    let (mut revoked, mut kept) = (open(&eight), open(&nine));
     fs::write(setup.gateway.folder.path().join("revoked.pem"), list(&setup.authority, &[7, 8])).unwrap();
     until("the new list", || setup.ask(Some(&eight), "/machines", "").err().filter(|error| error.contains("CertificateRevoked")));
+    // It holds for connections that are open too.
+    assert_eq!(revoked.get("api.test", "/machines").unwrap().0, 401);
+    assert_eq!(kept.get("api.test", "/machines").unwrap().0, 200);
 }
 
 fn list(authority: &Authority, serials: &[u8]) -> String {
