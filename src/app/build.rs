@@ -70,7 +70,12 @@ pub async fn pipeline(
         };
         services.push(Service::new(api, authenticator, issuer, name, &metrics));
     }
-    let routing = Routing::new(apis.iter().map(|(listener, api)| (listener.clone(), &**api)));
+    let mut routing = Routing::new(apis.iter().map(|(listener, api)| (listener.clone(), &**api)));
+    for listener in &ready.config.listeners {
+        if let Some(other) = &listener.decides_for {
+            routing.share(listener.name.value.as_str().into(), &other.value);
+        }
+    }
     let unrouted = metrics.route("", "");
     let dropped = log.clone();
     metrics.counter(

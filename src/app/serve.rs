@@ -25,7 +25,7 @@ use crate::config::{CountersUrl, Listener, Upstream, Workers};
 use crate::counter::Counters;
 use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings, Trust, client_address};
 use crate::observe::{AccessLog, Health, Metrics};
-use crate::pipeline::{self, Arrival, Pipeline, Question, Worker};
+use crate::pipeline::{self, Arrival, Pipeline, Question, Serves, Worker};
 use crate::store::Store;
 use crate::token::KeySource;
 
@@ -245,6 +245,7 @@ impl Drop for OnEnd {
 struct Gate {
     worker: Rc<Worker>,
     listener: Arc<str>,
+    serves: Serves,
     trusted: Trust,
     /// An address header from someone who is not trusted was ignored, and that was said.
     warned: Cell<bool>,
@@ -253,7 +254,8 @@ struct Gate {
 impl Gate {
     fn new(worker: Rc<Worker>, config: &Listener) -> Self {
         let trusted = Trust::new(&config.trusted_proxies);
-        Self { worker, listener: config.name.value.as_str().into(), trusted, warned: Cell::new(false) }
+        let serves = if config.decides_for.is_some() { Serves::Decisions } else { Serves::Requests };
+        Self { worker, listener: config.name.value.as_str().into(), serves, trusted, warned: Cell::new(false) }
     }
 }
 
@@ -267,7 +269,8 @@ impl Handler for Gate {
             tracing::warn!(%peer, header, "an address header was ignored: its sender is not in trusted_proxies; said once");
         }
         let ConnectionInfo { peer, tls } = connection;
-        let arrival = Arrival { now: clock::now(), listener: self.listener.clone(), client, peer, tls, fault };
+        let (listener, serves) = (self.listener.clone(), self.serves);
+        let arrival = Arrival { now: clock::now(), listener, serves, client, peer, tls, fault };
         self.worker.clone().serve(request, arrival).await
     }
 }
@@ -325,7 +328,10 @@ fn explain_fn(pipeline: Arc<Pipeline>) -> admin::ExplainFn {
 fn announce(ready: &Ready, store: &Store, workers: usize) {
     for listener in &ready.config.listeners {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
-        tracing::info!("listening on {scheme}://{} ({} workers)", listener.address, workers);
+        match &listener.decides_for {
+            None => tracing::info!("listening on {scheme}://{} ({} workers)", listener.address, workers),
+            Some(other) => tracing::info!("deciding for `{}` at {scheme}://{}/decisions", other.value, listener.address),
+        }
     }
     tracing::info!("admin endpoints on http://{}", ready.config.admin.address);
     let counters = &ready.config.counters;

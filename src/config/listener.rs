@@ -27,6 +27,9 @@ section! {
         /// Whether every connection begins with a header of the PROXY protocol, version 1 or 2: "off" or "required". Only
         /// proxies in `trusted_proxies` may then connect.
         proxy_protocol: ProxyProtocol = ProxyProtocol::Off,
+        /// The listener for whose APIs this one decides: it forwards nothing, and tells a proxy of yours that asks at /decisions
+        /// whether a request may pass. Only `trusted_proxies` may ask. Empty = it serves requests.
+        decides_for: Option<Located<String>> = None,
         /// The API in whose error shapes a request is refused that belongs to no API; empty = RFC 9457.
         default_api: Option<Located<String>> = None,
         /// The most that one request, and all of them, may take.
@@ -75,6 +78,7 @@ impl Default for Listener {
             trusted_proxies: TrustedProxies::default(),
             tls: None,
             proxy_protocol: ProxyProtocol::Off,
+            decides_for: None,
             default_api: None,
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
@@ -87,6 +91,10 @@ impl Listener {
     /// Reports what is wrong within the section.
     pub fn check(&self, report: &mut Report) {
         self.trusted_proxies.check(report);
+        if self.decides_for.is_some() && !self.trusted_proxies.names_someone() {
+            let why = format!("`{}` decides for others, and `trusted_proxies` names nobody who may ask it", self.name.value);
+            report.error_with_help(report.at(self.place, "decides_for"), why, ASKERS);
+        }
         self.limits.check(report);
         if let Some(tls) = &self.tls {
             tls.check(report);
@@ -179,6 +187,11 @@ impl Default for TrustedProxies {
 }
 
 impl TrustedProxies {
+    /// Whether peers are told apart: by number, everybody who can connect is a proxy.
+    fn names_someone(&self) -> bool {
+        matches!(self, Self::Networks(networks) if !networks.is_empty())
+    }
+
     fn check(&self, report: &mut Report) {
         match self {
             Self::Networks(networks) => {
@@ -217,6 +230,7 @@ impl Decode for TrustedProxies {
     }
 }
 
+const ASKERS: &str = "name the networks of the proxies that ask: what they tell of a request is believed";
 const OWN_PROXIES: &str = "name the networks of your own proxies";
 /// More proxies in a row than anybody has.
 const HOPS: RangeInclusive<u64> = 1..=16;

@@ -30,8 +30,6 @@ pub use database::{PostgresHost, PostgresTls, PostgresUrl, StoreUrl};
 use decode::section;
 pub use issuer::{AccountSource, Issuer, JwsAlgorithm, KeysFrom};
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode, OnOutage};
-#[cfg(test)]
-pub use listener::ListenerLimits;
 pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, ProxyProtocol, TrustedProxies};
 pub use load::load;
 #[cfg(any(test, feature = "internals"))]

@@ -33,9 +33,9 @@ use crate::listener::guard::HeadLimits;
 
 pub use arrive::ConnectionInfo;
 pub use client_addr::{ClientAddress, Peer, Trust, client_address};
-pub use guard::Fault;
 #[cfg(any(test, feature = "internals"))]
 pub use guard::hyper_reads_what_was_judged;
+pub use guard::{Fault, check_target};
 pub use sockets::bind;
 pub use tls::{Changed, ClientCertificate, Handshake, TlsStore};
 

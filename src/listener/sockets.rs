@@ -74,20 +74,9 @@ const UNLIMITED: usize = 1 << 20;
 pub mod tests {
     use super::*;
     use crate::config::report::{Located, Place};
-    use crate::config::{ListenerLimits, ListenerTimeouts};
 
     pub fn listener(address: SocketAddr) -> Listener {
-        Listener {
-            name: Located { value: "test".to_owned(), place: Place::default() },
-            address,
-            trusted_proxies: crate::config::TrustedProxies::default(),
-            tls: None,
-            proxy_protocol: crate::config::ProxyProtocol::Off,
-            default_api: None,
-            limits: ListenerLimits::default(),
-            timeouts: ListenerTimeouts::default(),
-            place: Place::default(),
-        }
+        Listener { name: Located { value: "test".to_owned(), place: Place::default() }, address, ..Listener::default() }
     }
 
     #[test]

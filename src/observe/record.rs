@@ -63,6 +63,8 @@ pub enum Verdict {
     Forwarded,
     /// The gateway answered, as an endpoint of the API.
     Answered,
+    /// A proxy that asked was told that the request may pass.
+    Allowed,
     /// The caller was refused: 4xx.
     Refused,
     /// Something of ours or of an upstream broke: 5xx.
@@ -74,6 +76,7 @@ impl Verdict {
         match self {
             Self::Forwarded => "forwarded",
             Self::Answered => "answered",
+            Self::Allowed => "allowed",
             Self::Refused => "refused",
             Self::Failed => "failed",
         }

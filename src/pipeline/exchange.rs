@@ -20,6 +20,7 @@ use crate::rejection::{Denial, Stage};
 pub struct Arrival {
     pub now: Now,
     pub listener: Arc<str>,
+    pub serves: Serves,
     /// Decided once, by the listener, from the connection and trusted proxies alone.
     pub client: ClientAddress,
     /// The other end of the connection.
@@ -28,6 +29,33 @@ pub struct Arrival {
     pub tls: Option<Arc<Handshake>>,
     /// Why the head is refused, if it is.
     pub fault: Option<Fault>,
+}
+
+/// What becomes of the requests of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// They are answered.
+    Requests,
+    /// They ask whether another request may pass.
+    Decisions,
+}
+
+/// How a proxy asked, as far as its answer depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub way: Way,
+    /// It takes no other refusal than 401 and 403.
+    pub is_narrow: bool,
+    /// Headers that say nothing of this caller are wanted too.
+    pub wants_all: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Headers told of the request.
+    Headers,
+    /// The request itself did, after a prefix.
+    Path,
 }
 
 /// One request.
@@ -41,6 +69,9 @@ pub struct Exchange {
     /// A trusted proxy named something that is no address: `client` is then that proxy.
     pub client_is_unclear: bool,
     pub listener: Arc<str>,
+    pub serves: Serves,
+    /// Set once the request is the one that was asked about.
+    pub asked: Option<Asked>,
     /// The listener has refused the head; method and headers are what could be read of it.
     pub fault: Option<Fault>,
     pub method: Method,
@@ -90,6 +121,8 @@ impl Exchange {
             trust: arrival.client.peer,
             client_is_unclear: arrival.client.malformed,
             listener: arrival.listener,
+            serves: arrival.serves,
+            asked: None,
             fault: arrival.fault,
             method: parts.method,
             uri: parts.uri,

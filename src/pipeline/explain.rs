@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::clock::Now;
 use crate::contract::{Api, Operation};
 use crate::listener::{ClientAddress, Peer};
-use crate::pipeline::exchange::{Arrival, Exchange};
+use crate::pipeline::exchange::{Arrival, Exchange, Serves};
 use crate::pipeline::inject::Authorized;
 use crate::rejection::Rejection;
 
@@ -65,6 +65,7 @@ impl Question {
         let arrival = Arrival {
             now,
             listener: listener.clone(),
+            serves: Serves::Requests,
             client: ClientAddress { ip: client, peer: Peer::Untrusted, ignored_header: None, malformed: false },
             peer: SocketAddr::new(client, 0),
             tls: None,

@@ -14,6 +14,7 @@ mod authorize;
 mod rewrite;
 mod limit;
 mod inject;
+mod decide;
 mod forward;
 mod respond;
 mod service;
@@ -37,14 +38,14 @@ use crate::observe::Verdict;
 use crate::pipeline::account::Account;
 use crate::pipeline::authorize::Permit;
 use crate::pipeline::credential::Credential;
-use crate::pipeline::exchange::Exchange;
+use crate::pipeline::exchange::{Asked, Exchange};
 use crate::pipeline::limit::{Ledger, Limits};
 use crate::pipeline::routing::Found;
 use crate::rejection::{Denial, Failure, Rejection};
 
 pub use account::Books;
 pub use authenticate::{Authenticator, ClaimNames, ColdLimit, ForeignIssuer};
-pub use exchange::Arrival;
+pub use exchange::{Arrival, Serves};
 pub use explain::{Explanation, Question};
 pub use forward::Upstream;
 pub use path::NormalPath;
@@ -239,7 +240,11 @@ impl Worker {
             Err(rejection) => {
                 let api = self.pipeline.api_for_errors(exchange);
                 let verdict = if matches!(rejection, Rejection::Denied(_)) { Verdict::Refused } else { Verdict::Failed };
-                (respond::refuse(&rejection, api, &self.pipeline.fallback, exchange), verdict, Some(rejection))
+                let mut response = respond::refuse(&rejection, api, &self.pipeline.fallback, exchange);
+                if let Some(asked) = exchange.asked {
+                    decide::narrow(asked, &mut response);
+                }
+                (response, verdict, Some(rejection))
             }
         };
         ledger.settle(&self.pipeline.limiter, response.status());
@@ -260,9 +265,15 @@ impl Worker {
         ledger: &mut Ledger,
     ) -> Result<(Response<Body>, Verdict), Rejection> {
         let exchange = &mut account.exchange;
+        if exchange.serves == Serves::Decisions && exchange.fault.is_none() {
+            exchange.asked = Some(decide::pose(exchange)?);
+        }
         let judged = self.pipeline.judge(exchange, ledger, Spending::Spend).await?;
         if let Some(key) = judged.permit.principal().and_then(|principal| principal.key.as_ref()) {
             judged.service.authenticator.store.touch_key(&key.id, exchange.now.wall);
+        }
+        if let Some(asked) = exchange.asked {
+            return Self::decide(&judged, asked, exchange);
         }
         let progress = self.pipeline.door(exchange).map_or(Duration::MAX, |door| door.body_progress);
         let mut body = Body::from_client(incoming, judged.max_body, progress)?;
@@ -292,6 +303,17 @@ impl Worker {
         let mut response = judged.service.issuer.answer(endpoint, call).await?;
         respond::mark_as_ours(&judged.service.api, response.headers_mut());
         Ok((response, Verdict::Answered))
+    }
+
+    /// Tells the proxy that asked that the request may pass, and for whom.
+    fn decide(judged: &Judged<'_>, asked: Asked, exchange: &mut Exchange) -> Result<(Response<Body>, Verdict), Rejection> {
+        if let Target::Local(_) = judged.route.target {
+            return Err(Denial::GatewayOnly.into());
+        }
+        let api = &judged.service.api;
+        let used = judged.credential.as_ref().and_then(Credential::header);
+        let authorized = inject::apply(api, judged.route, &judged.permit, used, exchange, Body::empty());
+        Ok((decide::allow(api, &authorized, asked), Verdict::Allowed))
     }
 
     /// Rewrites the request for the upstream. What is returned sends it.

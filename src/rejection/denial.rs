@@ -22,12 +22,15 @@ reasons! {
         Listener BodyTooLarge { limit: u64 } "body_too_large" BodyTooLarge "the body is larger than {limit} bytes";
         Listener BodyTimeout { seconds: u64 } "body_timeout" RequestTimeout "no byte of the body arrived for {seconds} s";
         Listener BodyBroken "body_broken" BadRequest "the body ended early or its framing is broken";
+        Listener AskerUntrusted { address: std::net::IpAddr } "asker_untrusted" AddressRefused "{address} may not ask for decisions: it is not in the listener's trusted_proxies";
+        Listener QuestionMalformed { what: &'static str } "question_malformed" BadRequest "the request that is asked about is not told clearly: {what}";
         Route PathAmbiguous { what: &'static str } "path_ambiguous" BadRequest "the path may be read in two ways: {what}";
         Route ConnectRefused "connect_refused" MethodNotAllowed "CONNECT asks for a tunnel; the gateway opens none";
         Route TraceRefused "trace_refused" MethodNotAllowed "TRACE is refused: it would echo credentials";
         Route HostUnknown { host: String } "host_unknown" NotFound "no API of this listener answers to the host {host}";
         Route NoRoute "no_route" NotFound "no route matches the path";
         Route MethodNotAllowed { allow: Arc<str> } "method_not_allowed" MethodNotAllowed "the path takes {allow} only";
+        Route GatewayOnly "gateway_only" NotPermitted "the gateway answers this endpoint itself: a proxy has to send the request here, not ask about it";
         Admit AddressDenied { address: std::net::IpAddr } "address_denied" AddressRefused "{address} is on the route's deny list";
         Admit AddressNotAllowed { address: std::net::IpAddr } "address_not_allowed" AddressRefused "{address} is not on the route's allow list";
         Credential CredentialMissing "credential_missing" CredentialMissing "the route wants a credential and none was sent";

@@ -243,6 +243,39 @@ fn list(authority: &Authority, serials: &[u8]) -> String {
     params.signed_by(&authority.issuer).unwrap().pem().unwrap()
 }
 
+/// N4: the connection that a decision is asked for by is the proxy's: its certificate and its name say nothing of the client.
+#[test]
+fn the_certificate_of_a_proxy_that_asks_is_no_clients() {
+    let decisions = crate::servers::free_address();
+    let pairs = "{ cert_file = \"api.pem\", key_file = \"api.key\" }, { cert_file = \"other.pem\", key_file = \"other.key\" }";
+    let listener = format!(
+        "[[listener]]\nname = \"decisions\"\naddress = \"{decisions}\"\ndecides_for = \"public\"\n\
+         trusted_proxies = [\"127.0.0.1/32\"]\ntls = {{ certificates = [{pairs}], client_ca_file = \"clients.pem\" }}\n"
+    );
+    let (authority, upstream) = (Authority::new("ours"), Upstream::start());
+    let tls =
+        "tls = { certificates = [{ cert_file = \"api.pem\", key_file = \"api.key\" }], client_ca_file = \"clients.pem\" }\n";
+    let api = format!("{listener}[[api]]\ncontract = \"native\"\nupstream = \"{}\"\n{ROUTES}", upstream.url());
+    let mut gateway = Gateway::prepare(tls, &api);
+    let folder = gateway.folder.path();
+    authority.server(&["api.test"]).save(folder, "api");
+    authority.server(&["other.test"]).save(folder, "other");
+    fs::write(folder.join("clients.pem"), &authority.pem).unwrap();
+    gateway.restart();
+    let proxy = Caller::showing(&authority, &authority.client("spiffe://test/proxy"));
+    let decide = |path: &str, host: &str| {
+        let told = format!(
+            "X-Forwarded-Method: GET\r\nX-Forwarded-Uri: {path}\r\nX-Forwarded-Host: {host}\r\nX-Forwarded-For: 203.0.113.9\r\n"
+        );
+        proxy.connect(decisions, "api.test").unwrap().get_with("api.test", "/decisions", &told).unwrap().0
+    };
+    assert_eq!([decide("/open", "api.test"), decide("/open", "other.test")], [200, 200]);
+    assert_eq!(decide("/machines", "api.test"), 401);
+    // The same certificate on a connection of its own is somebody's.
+    let mut own = proxy.connect(gateway.address, "api.test").unwrap();
+    assert_eq!(own.get("api.test", "/machines").unwrap().0, 200);
+}
+
 #[test]
 fn a_route_that_takes_certificates_wants_a_listener_that_asks_for_them() {
     let upstream = Upstream::start();

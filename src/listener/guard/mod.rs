@@ -17,6 +17,7 @@ pub use io::Guard;
 #[cfg(any(test, feature = "internals"))]
 pub use oracle::hyper_reads_what_was_judged;
 pub use refusal::{Fault, Refusals};
+pub use target::check as check_target;
 
 #[cfg(any(test, feature = "internals"))]
 mod oracle;

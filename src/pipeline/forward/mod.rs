@@ -3,6 +3,7 @@
 
 mod outgoing;
 mod pool;
+mod read_on;
 mod resolve;
 
 use std::cell::Cell;

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use crate::body::{Body, Deadline};
 use crate::config::UpstreamTimeouts;
 use crate::config::value::UpstreamUrl;
+use crate::pipeline::forward::read_on::ReadOn;
 use crate::pipeline::forward::resolve::Resolver;
 use crate::pipeline::headers::join_path;
 use crate::rejection::Failure;
@@ -143,7 +144,7 @@ async fn handshake(socket: TcpStream) -> Result<Connection, String> {
     let _ = socket.set_nodelay(true);
     let mut http = Builder::new();
     http.writev(false).max_header_size(MOST_HEADER_BYTES).max_buf_size(BUFFER);
-    let (sender, connection) = http.handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
+    let (sender, connection) = http.handshake(TokioIo::new(ReadOn::new(socket))).await.map_err(|error| error.to_string())?;
     // Lives as long as the connection: it ends when the sender is dropped or the server closes. Its errors reach the
     // request that is on the connection, if there is one.
     spawn_local(async move {

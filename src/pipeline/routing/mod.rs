@@ -35,7 +35,7 @@ struct Folded {
     is_open_rest: Vec<bool>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Hosts {
     exact: HashMap<String, usize>,
     /// `.example.com` and the API; the longest suffix wins.
@@ -69,6 +69,12 @@ impl Routing {
             routing.folded.push(Folded::new(api));
         }
         routing
+    }
+
+    /// What comes by `listener` is for the APIs of `other`.
+    pub fn share(&mut self, listener: Arc<str>, other: &str) {
+        let hosts = self.listeners.get(other).cloned().unwrap_or_default();
+        self.listeners.insert(listener, hosts);
     }
 
     /// Finds the API and its route; notes host and path on the way, so that a refusal can name them.
