@@ -50,6 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("tokio_rustls", &["listener", "outbound"]),
     ("toml", &["config", "contract"]),
+    ("x509_parser", &["listener"]),
 ];
 
 const FILE_LINES: usize = 400;

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use anyhow::anyhow;
 use tokio::runtime::Handle;
 
+use crate::app::certificates::Certificates;
 use crate::app::issuers::foreign_issuers;
 use crate::app::load::Ready;
 use crate::app::signing::{key_format, signing_key, verifier};
@@ -14,6 +15,7 @@ use crate::contract::Api;
 use crate::counter::Counters;
 use crate::issuer::Issuer;
 use crate::limiter::{Limiter, Memory, Shared};
+use crate::listener::TlsStore;
 use crate::observe::{AccessLog, Metrics, RecentRefusals};
 use crate::password::Passwords;
 use crate::pipeline::{Authenticator, Books, ColdLimit, Door, Fallback, Pipeline, Routing, Service};
@@ -93,6 +95,7 @@ pub struct Generation {
     /// In the order of the APIs. Where a section is as it was, it is the very same as in the generation before, and its
     /// connections live on; APIs of one upstream share it.
     pub upstreams: Vec<Arc<config::Upstream>>,
+    pub certificates: Certificates,
 }
 
 impl Generation {
@@ -101,6 +104,7 @@ impl Generation {
     /// # Errors
     /// When a key or a certificate cannot be read, loaded or made.
     pub async fn build(ready: Ready, foundation: &Foundation, previous: Option<&Self>) -> anyhow::Result<Self> {
+        let certificates = Certificates::open(&ready.config, |listener| previous?.store_like(listener, &ready))?;
         let pipeline = pipeline(&ready, foundation, previous).await?;
         let mut upstreams: Vec<Arc<config::Upstream>> = Vec::new();
         for (at, section) in ready.config.apis.iter().enumerate() {
@@ -112,7 +116,8 @@ impl Generation {
             let upstream = shared.or_else(kept).or_else(made);
             upstreams.push(upstream.ok_or_else(|| anyhow!("`{}` has no upstream", section.label()))?);
         }
-        Ok(Self { number: previous.map_or(1, |previous| previous.number.saturating_add(1)), ready, pipeline, upstreams })
+        let number = previous.map_or(1, |previous| previous.number.saturating_add(1));
+        Ok(Self { number, ready, pipeline, upstreams, certificates })
     }
 
     /// The upstream of an API in `new`, if it is here as well and nothing of it has changed.
@@ -125,6 +130,12 @@ impl Generation {
         let mut here = self.ready.config.apis.iter().zip(&self.upstreams);
         let found = here.find(|(api, _)| api.upstream.value == name && (is_named(section) || api.label() == section.label()));
         found.filter(|_| is_same).map(|(_, upstream)| upstream.clone())
+    }
+
+    /// The certificates of a listener in `new`, if nothing of them has changed: tickets of sessions go on to be good.
+    fn store_like(&self, listener: &config::Listener, new: &Ready) -> Option<Arc<TlsStore>> {
+        let is_same = self.ready.outline.is_same(&new.outline, &["listener", &listener.name.value, "tls"], &[]);
+        self.certificates.of(listener).filter(|_| is_same)
     }
 
     /// The service of an API in `new`, if nothing has changed of what its credentials are judged by.
@@ -222,6 +233,7 @@ pub fn authenticator(
             Some(before) => before.authenticator.verified.clone(),
             None => Arc::new(VerifiedCache::new(VERIFIED_TOKENS, VERIFIED_BYTES)),
         },
+        certificates: section.credentials.certificate.clone(),
         cold: ColdLimit::new(&listener.name.value, listener.limits.cold_verifications, limiter.clone()),
     })
 }

@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod changes;
+pub mod certificates;
 pub mod issuers;
 pub mod load;
 mod reload;

@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::{self, AdminState, NotReloaded};
 use crate::app::build::{self, Foundation, Generation};
+use crate::app::certificates;
 use crate::app::load::Ready;
 use crate::app::reload::{Call, InEffect, LastReload, Refused, Reloader};
 use crate::app::service_manager;
@@ -256,6 +257,8 @@ impl Control {
         };
         self.admin = Some(handle.spawn(admin::serve(admin_socket, state, self.stop_admin.subscribe())));
         self.tasks.spawn_on(watch_store(self.store.clone(), self.health.clone()), handle);
+        certificates::show(in_effect.clone(), &self.metrics);
+        self.tasks.spawn_on(certificates::watch(in_effect.clone(), self.stop.subscribe()), handle);
         sources
     }
 
@@ -359,9 +362,10 @@ fn explain_fn(in_effect: InEffect) -> admin::ExplainFn {
 /// Says where the gateway listens and counts, and for a realm without accounts how to make the first.
 fn announce(ready: &Ready, store: &Store, workers: usize) {
     for listener in &ready.config.listeners {
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
         match &listener.decides_for {
-            None => tracing::info!("listening on http://{} ({} workers)", listener.address, workers),
-            Some(other) => tracing::info!("deciding for `{}` at http://{}/decisions", other.value, listener.address),
+            None => tracing::info!("listening on {scheme}://{} ({} workers)", listener.address, workers),
+            Some(other) => tracing::info!("deciding for `{}` at {scheme}://{}/decisions", other.value, listener.address),
         }
     }
     tracing::info!("admin endpoints on http://{}", ready.config.admin.address);

@@ -174,6 +174,7 @@ impl Floor {
         for listener in &config.listeners {
             let spot = Spot::of(listener);
             let settings = Settings::new(listener, sharers, config.server.drain_timeout);
+            let settings = settings.with_tls(generation.certificates.of(listener));
             let view = View::new(worker.clone(), listener);
             let kept = match self.open.remove(&spot) {
                 Some(kept) => {
@@ -246,8 +247,9 @@ impl Handler for Gate {
             let peer = connection.peer.ip();
             tracing::warn!(%peer, header, "an address header was ignored: its sender is not in trusted_proxies; said once");
         }
+        let ConnectionInfo { peer, tls } = connection;
         let (listener, serves) = (view.listener.clone(), view.serves);
-        let arrival = Arrival { now: clock::now(), listener, serves, client, peer: connection.peer, fault };
+        let arrival = Arrival { now: clock::now(), listener, serves, client, peer, tls, fault };
         view.worker.clone().serve(request, arrival).await
     }
 }

@@ -1,5 +1,6 @@
 //! `gateward check`: every mistake of the config and its contract files.
 
+use crate::app::certificates;
 use crate::cli::arguments::CheckOptions;
 use crate::cli::load::{Invocation, environment};
 use crate::cli::outcome::ConfigRefused;
@@ -13,6 +14,10 @@ pub fn run(invocation: &Invocation, options: &CheckOptions) -> anyhow::Result<()
     };
     let mut report = Report::default();
     let ready = crate::app::load::load(&path, &environment, &mut report);
+    if let Some(ready) = &ready {
+        certificates::check(&ready.config, &mut report);
+    }
+    let ready = ready.filter(|_| report.is_clean());
     match options.output.form() {
         Form::Json => output::json(&report.diagnostics())?,
         Form::Text => match &ready {

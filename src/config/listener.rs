@@ -7,8 +7,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::config::decode::{Decode, Decoder, Node, section};
+use crate::config::decode::{Decode, Decoder, Node, section, words};
 use crate::config::report::{Located, Place, Report};
+use crate::config::tls::ListenerTls;
 use crate::config::value::{ByteSize, Quota, are_everyone, is_everyone, refuse_zero};
 
 section! {
@@ -21,6 +22,11 @@ section! {
         /// Whose `X-Forwarded-For` or `Forwarded` header is believed: networks, or `{ hops = 1 }` where every request comes
         /// through so many proxies whose addresses are not known. Nobody by default.
         trusted_proxies: TrustedProxies = TrustedProxies::default(),
+        /// TLS instead of clear text.
+        tls: Option<ListenerTls> = None,
+        /// Whether every connection begins with a header of the PROXY protocol, version 1 or 2: "off" or "required". Only
+        /// proxies in `trusted_proxies` may then connect.
+        proxy_protocol: ProxyProtocol = ProxyProtocol::Off,
         /// The listener for whose APIs this one decides: it forwards nothing, and tells a proxy of yours that asks at /decisions
         /// whether a request may pass. Only `trusted_proxies` may ask. Empty = it serves requests.
         decides_for: Option<Located<String>> = None,
@@ -52,6 +58,8 @@ section! {
 section! {
     /// `timeouts` of a listener.
     pub struct ListenerTimeouts: Default {
+        /// What comes before HTTP: the PROXY header and the TLS handshake together.
+        handshake: Duration = Duration::from_secs(10),
         /// From the first byte of a request to the end of its header fields.
         header: Duration = Duration::from_secs(10),
         /// A connection without a request.
@@ -68,6 +76,8 @@ impl Default for Listener {
             name: Located::new("public".to_owned(), Place::default()),
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             trusted_proxies: TrustedProxies::default(),
+            tls: None,
+            proxy_protocol: ProxyProtocol::Off,
             decides_for: None,
             default_api: None,
             limits: ListenerLimits::default(),
@@ -86,8 +96,34 @@ impl Listener {
             report.error_with_help(report.at(self.place, "decides_for"), why, ASKERS);
         }
         self.limits.check(report);
-        let ListenerTimeouts { header, idle, body_progress, place } = self.timeouts;
-        refuse_zero(place, &[("header", header), ("idle", idle), ("body_progress", body_progress)], report);
+        if let Some(tls) = &self.tls {
+            tls.check(report);
+        }
+        self.check_proxy_protocol(report);
+        let ListenerTimeouts { handshake, header, idle, body_progress, place } = self.timeouts;
+        let all = [("handshake", handshake), ("header", header), ("idle", idle), ("body_progress", body_progress)];
+        refuse_zero(place, &all, report);
+    }
+}
+
+impl Listener {
+    fn check_proxy_protocol(&self, report: &mut Report) {
+        if self.proxy_protocol == ProxyProtocol::Off {
+            return;
+        }
+        let place = report.at(self.place, "proxy_protocol");
+        match &self.trusted_proxies {
+            TrustedProxies::Networks(networks) if networks.is_empty() && report.is_sound(self.place, "trusted_proxies") => {
+                let why = "nobody may send the PROXY header: `trusted_proxies` is empty, and every connection would be closed";
+                report.error_with_help(place, why, "name the networks of the proxies that send it");
+            }
+            TrustedProxies::Networks(_) => {}
+            TrustedProxies::Hops(hops) => {
+                let why =
+                    "with `proxy_protocol` the proxies are named by their networks: by number, anybody could send the header";
+                report.error_with_help(report.at(hops.place, "hops"), why, OWN_PROXIES);
+            }
+        }
     }
 }
 
@@ -120,6 +156,11 @@ const HEADERS: RangeInclusive<u64> = 1..=1000;
 const HEADER_BYTES: RangeInclusive<u64> = 8 << 10..=1 << 20;
 /// The longest URI that the `http` crate parses.
 const URI_BYTES: RangeInclusive<u64> = 1..=65_534;
+
+words! {
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub enum ProxyProtocol { Off = "off", Required = "required" }
+}
 
 /// Who may speak for a client.
 #[derive(Clone, Debug)]

@@ -22,9 +22,13 @@ mod route;
 mod schema;
 mod section;
 mod server;
+mod tls;
 mod upstream;
 
-pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
+pub use api::{
+    Api, ApiCertificate, CertificateAccounts, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm,
+    check_identity_header,
+};
 pub use cors::{Cors, OriginPattern};
 pub use counters::{Counters, CountersUrl, RedisUrl, ServerAddress, Servers};
 pub use database::{PostgresHost, PostgresTls, PostgresUrl, StoreUrl};
@@ -32,7 +36,7 @@ use decode::section;
 pub use files::{Content, UsedFile, content};
 pub use issuer::{AccountSource, Issuer, JwsAlgorithm, KeysFrom};
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode, OnOutage};
-pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, TrustedProxies};
+pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, ProxyProtocol, TrustedProxies};
 pub use load::load;
 #[cfg(any(test, feature = "internals"))]
 pub use load::{Loaded, parse};
@@ -40,6 +44,7 @@ pub use outline::{Around, Difference, Outline};
 pub use route::{HeaderChanges, Route};
 pub use schema::schema;
 pub use server::{AccessFormat, Admin, Level, Log, Server, Store, Workers};
+pub use tls::{CertificateName, CertificatePair, ClientAuth, ListenerTls, TlsVersion};
 pub use upstream::{Upstream, UpstreamTimeouts};
 
 section! {

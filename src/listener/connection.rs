@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -19,27 +20,24 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::body::{Body, BodyError};
+use crate::listener::arrive::{Arrived, Protocol, arrive};
 use crate::listener::guard::{Fault, Guard, Refusals};
 use crate::listener::timed_io::{Phase, TimedIo, Turn, Watch};
 use crate::listener::{ConnectionInfo, Drain, Handler, Settings};
 
 /// Serves one connection to its end.
-pub async fn carry<H: Handler>(
-    socket: TcpStream,
-    info: ConnectionInfo,
-    settings: Rc<Settings>,
-    handler: Rc<H>,
-    drain: Rc<Drain>,
-) {
+pub async fn carry<H: Handler>(socket: TcpStream, peer: SocketAddr, settings: Rc<Settings>, handler: Rc<H>, drain: Rc<Drain>) {
+    // ALPN offers HTTP/1.1 alone.
+    let Some(Arrived { transport, info, protocol: Protocol::Http1 }) = arrive(socket, peer, &settings).await else { return };
     let turn = Turn::default();
     let refusals = Refusals::default();
     let service = service_fn(|mut request| {
         let fault = refusals.claim(&mut request);
         // hyper keeps room for this future in each connection from its start. Boxed, its ten kilobytes are taken only while
         // a request is served.
-        Box::pin(answer(request, info, fault, handler.clone(), drain.clone(), turn.clone()))
+        Box::pin(answer(request, info.clone(), fault, handler.clone(), drain.clone(), turn.clone()))
     });
-    let io = Guard::new(TimedIo::new(socket, turn.clone()), settings.heads, refusals.clone());
+    let io = Guard::new(TimedIo::new(transport, turn.clone()), settings.heads, refusals.clone());
     let mut http = pin!(settings.http.serve_connection(io, service));
     let mut watch = Watch::new(turn.clone());
     let mut draining = pin!(drain.wake.notified());

@@ -1,17 +1,22 @@
-//! Sockets in, requests out: TCP, the raw-head guard, HTTP/1, the client's address, drain. Knows no route and judges no request; everything
+//! Sockets in, requests out: TCP, the PROXY protocol, TLS, the raw-head guard, HTTP/1, the client's address, drain. Knows no route and judges no request; everything
 //! here runs on one worker's thread.
 
+mod arrive;
 mod client_addr;
 mod connection;
 mod guard;
 mod live;
+mod proxy;
 mod sockets;
 mod timed_io;
+mod tls;
+mod transport;
 
 use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -23,15 +28,18 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::body::Body;
-use crate::config::{Listener, ListenerTimeouts};
+use crate::config::{Listener, ListenerTimeouts, ProxyProtocol, TrustedProxies};
+use crate::identity::Networks;
 use crate::listener::guard::HeadLimits;
 
+pub use arrive::ConnectionInfo;
 pub use client_addr::{ClientAddress, Peer, Trust, client_address};
 #[cfg(any(test, feature = "internals"))]
 pub use guard::hyper_reads_what_was_judged;
 pub use guard::{Fault, check_target};
 pub use live::Live;
 pub use sockets::{adopt, bind};
+pub use tls::{Changed, ClientCertificate, Handshake, TlsStore};
 
 /// Answers requests. A panic while it does becomes a bare 500 for that request alone.
 pub trait Handler: 'static {
@@ -44,14 +52,6 @@ pub trait Handler: 'static {
     ) -> impl Future<Output = Response<Body>>;
 }
 
-/// The two ends of the connection that a request came by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionInfo {
-    /// The other end as the socket says: a client or a proxy. [`client_address`] tells who the client is.
-    pub peer: SocketAddr,
-    pub local: SocketAddr,
-}
-
 /// How one worker serves one listener.
 pub struct Settings {
     name: String,
@@ -61,6 +61,12 @@ pub struct Settings {
     drain_timeout: Duration,
     heads: HeadLimits,
     http: http1::Builder,
+    /// Whose PROXY header every connection begins with.
+    proxies: Option<Networks>,
+    tls: Option<Arc<TlsStore>>,
+    /// What was said of connections without a right beginning.
+    strangers: Said,
+    malformed: Said,
 }
 
 impl Settings {
@@ -88,6 +94,40 @@ impl Settings {
             drain_timeout,
             heads: HeadLimits::from(config),
             http,
+            proxies: proxies(config),
+            tls: None,
+            strangers: Said::default(),
+            malformed: Said::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// The same with TLS, where the listener has it.
+    pub fn with_tls(self, tls: Option<Arc<TlsStore>>) -> Self {
+        Self { tls, ..self }
+    }
+}
+
+/// Whose PROXY header is wanted. `None` where none is; nobody's where the config says so in a way that it does not allow.
+fn proxies(config: &Listener) -> Option<Networks> {
+    match (config.proxy_protocol, &config.trusted_proxies) {
+        (ProxyProtocol::Off, _) => None,
+        (ProxyProtocol::Required, TrustedProxies::Networks(networks)) => {
+            Some(networks.iter().map(|network| network.value).collect())
+        }
+        (ProxyProtocol::Required, TrustedProxies::Hops(_)) => Some(Networks::new(Vec::new())),
+    }
+}
+
+/// Something that is said once, however often it happens.
+#[derive(Default)]
+struct Said(Cell<bool>);
+
+impl Said {
+    fn once(&self, say: impl FnOnce()) {
+        if !self.0.replace(true) {
+            say();
         }
     }
 }
@@ -169,13 +209,11 @@ impl<H: Handler> Connections<H> {
         if self.tasks.len() <= cap / 2 {
             crowd.over();
         }
-        // Both only fail for a connection that is gone already.
-        let Ok(local) = socket.local_addr() else { return };
+        // Only fails for a connection that is gone already.
         if socket.set_nodelay(true).is_err() {
             return;
         }
-        let info = ConnectionInfo { peer, local };
-        let carry = connection::carry(socket, info, settings, self.handler.clone(), self.drain.clone());
+        let carry = connection::carry(socket, peer, settings, self.handler.clone(), self.drain.clone());
         self.tasks.spawn_local(carry);
     }
 

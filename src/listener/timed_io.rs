@@ -16,9 +16,9 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead as _, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::config::ListenerTimeouts;
+use crate::listener::transport::Transport;
 use crate::patience::Deadline;
 
 /// Where a connection stands.
@@ -124,12 +124,12 @@ impl Watch {
 
 /// The socket as the guard, and hyper behind it, see it.
 pub struct TimedIo {
-    socket: TokioIo<TcpStream>,
+    socket: TokioIo<Transport>,
     turn: Turn,
 }
 
 impl TimedIo {
-    pub fn new(socket: TcpStream, turn: Turn) -> Self {
+    pub fn new(socket: Transport, turn: Turn) -> Self {
         Self { socket: TokioIo::new(socket), turn }
     }
 
@@ -183,7 +183,13 @@ impl Write for TimedIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        // TLS takes what is written and keeps what the socket does not take.
+        match &flushed {
+            Poll::Ready(_) => self.turn.took(),
+            Poll::Pending => self.turn.took_nothing(),
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -44,6 +44,7 @@ struct Reading {
 enum Value {
     Gauge(Box<dyn Fn() -> f64 + Send + Sync>),
     Counter(Box<dyn Fn() -> u64 + Send + Sync>),
+    Gauges { label: &'static str, read: Box<dyn Fn() -> Vec<(String, f64)> + Send + Sync> },
     Family { label: &'static str, counters: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync> },
     Histogram(Arc<Histogram>),
 }
@@ -77,6 +78,17 @@ impl Metrics {
         read: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
     ) {
         lock(&self.readings).insert(name, Reading { help, value: Value::Family { label, counters: Box::new(read) } });
+    }
+
+    /// Values that go up and down, told apart by one label, whose words come from the config or its files.
+    pub fn gauges(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        read: impl Fn() -> Vec<(String, f64)> + Send + Sync + 'static,
+    ) {
+        lock(&self.readings).insert(name, Reading { help, value: Value::Gauges { label, read: Box::new(read) } });
     }
 
     /// Durations that their owner observes; the name ends in `_seconds`.
@@ -169,6 +181,12 @@ impl Collector for Metrics {
                 Value::Counter(read) => {
                     let mut counter = encoder.encode_descriptor(name, reading.help, None, MetricType::Counter)?;
                     counter.encode_counter::<NoLabelSet, u64, f64>(&read(), None)?;
+                }
+                Value::Gauges { label, read } => {
+                    let mut family = encoder.encode_descriptor(name, reading.help, None, MetricType::Gauge)?;
+                    for (word, value) in read() {
+                        family.encode_family(&[(*label, word.as_str())])?.encode_gauge(&value)?;
+                    }
                 }
                 Value::Family { label, counters } => {
                     let mut family = encoder.encode_descriptor(name, reading.help, None, MetricType::Counter)?;

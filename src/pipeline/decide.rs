@@ -23,6 +23,8 @@ pub fn pose(exchange: &mut Exchange) -> Result<Asked, Denial> {
     if exchange.trust != Peer::Trusted {
         return Err(Denial::AskerUntrusted { address: exchange.peer.ip().to_canonical() });
     }
+    // The connection is the asking proxy's, and so is a certificate that was shown on it.
+    exchange.tls = None;
     if exchange.uri.authority().is_some() {
         return Err(malformed("its target is no path"));
     }

@@ -52,7 +52,8 @@ pub fn apply(
     strip_credentials(api, route, used, &mut out);
     let host = out.get(header::HOST).cloned();
     let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let origin = Origin { client: exchange.client, peer: exchange.peer.ip(), scheme: "http", host };
+    let scheme = if exchange.tls.is_some() { "https" } else { "http" };
+    let origin = Origin { client: exchange.client, peer: exchange.peer.ip(), scheme, host };
     headers::set_forwarded(&mut out, &origin, kept);
     route.features.request.apply(&mut out);
     if let Some(host) = &route.features.host {

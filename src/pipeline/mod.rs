@@ -180,7 +180,7 @@ impl Pipeline {
             Target::Fixed(fixed) => return Ok(Explanation::of_answer(fixed.to_string(), &mut exchange)),
             Target::Upstream => {}
         }
-        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let used = judged.credential.as_ref().and_then(Credential::header);
         let authorized = inject::apply(api, judged.route, &judged.permit, used, &mut exchange, Body::empty());
         Ok(Explanation::of_upstream(&judged.service.upstream, api, &authorized, &mut exchange))
     }
@@ -339,7 +339,7 @@ impl Worker {
             return Err(Denial::GatewayOnly.into());
         }
         let api = &judged.service.api;
-        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let used = judged.credential.as_ref().and_then(Credential::header);
         let authorized = inject::apply(api, judged.route, &judged.permit, used, exchange, Body::empty());
         Ok((decide::allow(api, &authorized, asked), Verdict::Allowed))
     }
@@ -353,7 +353,7 @@ impl Worker {
     ) -> Result<impl Future<Output = Result<Response<Body>, Rejection>>, Rejection> {
         panic_point!("inject");
         let exchange = &mut account.exchange;
-        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let used = judged.credential.as_ref().and_then(Credential::header);
         let authorized = inject::apply(&judged.service.api, judged.route, &judged.permit, used, exchange, body);
         let gap = || Failure::Internal { detail: "a service has no upstream".to_owned() };
         let upstream = self.upstreams.get(judged.index).ok_or_else(gap)?;

@@ -1,5 +1,6 @@
 //! What the black-box tests are made of.
 
+mod authority;
 mod broken_disk;
 mod client;
 mod fault_proxy;
@@ -18,6 +19,7 @@ mod upstream;
 #[path = "../../../src/vectors.rs"]
 mod vectors;
 
+pub use authority::{Authority, Caller, Issued};
 pub use broken_disk::BrokenDisk;
 pub use client::{Answer, Client};
 pub use fault_proxy::{Fault, FaultProxy};
