@@ -129,6 +129,7 @@ pub fn authenticator(
         keys: key_format(api),
         store: store.clone(),
         verified: Arc::new(VerifiedCache::new(VERIFIED_TOKENS, VERIFIED_BYTES)),
+        certificates: section.credentials.certificate.clone(),
         cold: ColdLimit::new(&listener.name.value, listener.limits.cold_verifications, limiter.clone()),
     })
 }

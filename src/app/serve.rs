@@ -272,7 +272,8 @@ impl Handler for Gate {
             let peer = connection.peer.ip();
             tracing::warn!(%peer, header, "an address header was ignored: its sender is not in trusted_proxies; said once");
         }
-        let arrival = Arrival { now: clock::now(), listener: self.listener.clone(), client, peer: connection.peer, fault };
+        let ConnectionInfo { peer, tls } = connection;
+        let arrival = Arrival { now: clock::now(), listener: self.listener.clone(), client, peer, tls, fault };
         self.worker.clone().serve(request, arrival).await
     }
 }

@@ -119,7 +119,7 @@ mod tests {
         let scopes = |list: &[&str]| list.iter().map(|text| Scope::parse(text).unwrap()).collect::<Vec<_>>();
         let demand = Demand { scopes: scopes(&["a:read"]), any_scope: scopes(&["b:x", "c:y"]), role: None };
         let by_kind = vec![(CredentialKind::Jwt, Demand { role: Some("editor".into()), ..Demand::default() })];
-        let kinds = CredentialKind::ALL.to_vec();
+        let kinds = CredentialKind::CARRIED.to_vec();
         let known = Access::Known { kinds, demand, by_kind, unmapped: false };
         assert_eq!(access(&known), "jwt|api_key a:read one of b:x|c:y; jwt: role editor");
         assert_eq!(access(&Access::Public), "public");

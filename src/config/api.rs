@@ -11,6 +11,7 @@ use crate::config::issuer::Issuer;
 use crate::config::limit::Limit;
 use crate::config::report::{Located, Place, Report};
 use crate::config::route::Route;
+use crate::config::tls::CertificateName;
 use crate::config::value::{HostPattern, refuse_zero};
 
 section! {
@@ -76,7 +77,26 @@ section! {
         carriers: Vec<Located<String>> = Vec::new(),
         /// What API keys begin with that were made elsewhere and imported, to tell them from tokens.
         key_prefixes: Vec<Located<String>> = Vec::new(),
+        /// Who a client certificate stands for, on routes whose `accept` names "client_certificate".
+        certificate: ApiCertificate = ApiCertificate::default(),
     }
+}
+
+section! {
+    /// `certificate` of an API's credentials.
+    pub struct ApiCertificate: Default {
+        /// Which name of a certificate is its subject: the first of these kinds that it has, "uri", "dns", "email" or
+        /// "common_name". With two names of that kind it is refused.
+        subject: Vec<CertificateName> = vec![CertificateName::Uri, CertificateName::Dns, CertificateName::Email, CertificateName::CommonName],
+        /// Whether the subject is the id of an account of the realm ("store"), with its roles, or known by its certificate
+        /// alone ("certificate"), without any.
+        accounts: CertificateAccounts = CertificateAccounts::Certificate,
+    }
+}
+
+words! {
+    /// Where the subjects of client certificates are looked up.
+    pub enum CertificateAccounts { Certificate = "certificate", Store = "store" }
 }
 
 section! {
@@ -130,6 +150,11 @@ impl Api {
             report.refuse(report.at(self.place, "public_url"), why, "expected a URL such as \"https://api.example.com\"");
         }
         self.tokens.check(report);
+        let certificate = &self.credentials.certificate;
+        if certificate.subject.is_empty() {
+            let why = "`subject` is empty: no client certificate would stand for anybody";
+            report.error(report.at(certificate.place, "subject"), why);
+        }
         self.identity.check(report);
         self.issuers.iter().for_each(|issuer| issuer.check(report));
         self.check_issuers(report);

@@ -21,7 +21,10 @@ mod server;
 mod tls;
 mod upstream;
 
-pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
+pub use api::{
+    Api, ApiCertificate, CertificateAccounts, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm,
+    check_identity_header,
+};
 pub use counters::{Counters, CountersUrl, RedisUrl, ServerAddress, Servers};
 pub use database::{PostgresHost, PostgresTls, PostgresUrl, StoreUrl};
 use decode::section;

@@ -240,6 +240,9 @@ fn kinds(api: &config::Api, file: &ContractFile, report: &mut Report) -> Vec<Kin
     }
     let foreign = foreign.iter().map(|prefix| Kind { prefix: prefix.value.clone(), kind: CredentialKind::ApiKey });
     let rules = &file.credentials.kinds;
+    if rules.iter().any(|rule| rule.kind == CredentialKind::ClientCertificate) {
+        report.error(file.credentials.place, "a client certificate has no first characters: it belongs to the connection");
+    }
     let last_is_open = rules.last().is_some_and(|rule| rule.prefix.is_empty());
     if !last_is_open || rules.iter().rev().skip(1).any(|rule| rule.prefix.is_empty()) {
         report.error(file.credentials.place, "of `kinds` the last rule, and only that, has no prefix");

@@ -233,7 +233,7 @@ impl Material<'_> {
             |kinds: Vec<CredentialKind>| Access::Known { kinds, demand: Demand::default(), by_kind: Vec::new(), unmapped: true };
         let access = match self.file.routes.unmapped {
             Unmapped::Sessions => known(vec![CredentialKind::Jwt]),
-            Unmapped::Any => known(CredentialKind::ALL.to_vec()),
+            Unmapped::Any => known(CredentialKind::CARRIED.to_vec()),
             Unmapped::Deny => known(Vec::new()),
         };
         // Without its rest a prefix would be outside of itself, and perhaps open.
@@ -292,7 +292,7 @@ impl Material<'_> {
             }
             return Access::Public;
         }
-        let kinds = if wish.accept.is_empty() { CredentialKind::ALL.to_vec() } else { wish.accept.to_vec() };
+        let kinds = if wish.accept.is_empty() { CredentialKind::CARRIED.to_vec() } else { wish.accept.to_vec() };
         let demand = self.demand(wish.scopes, wish.any_scope, wish.role, report);
         Access::Known { kinds, demand, by_kind: by_kind.to_vec(), unmapped: false }
     }

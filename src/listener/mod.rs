@@ -41,7 +41,7 @@ pub use guard::Fault;
 #[cfg(any(test, feature = "internals"))]
 pub use guard::hyper_reads_what_was_judged;
 pub use sockets::bind;
-pub use tls::{Changed, TlsStore};
+pub use tls::{Changed, ClientCertificate, Handshake, TlsStore};
 
 /// Answers requests. A panic while it does becomes a bare 500 for that request alone.
 pub trait Handler: 'static {

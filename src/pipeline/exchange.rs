@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 use crate::clock::Now;
 use crate::contract::Operation;
 use crate::identity::{CredentialKind, Principal};
-use crate::listener::{ClientAddress, Fault, Peer};
+use crate::listener::{ClientAddress, Fault, Handshake, Peer};
 use crate::observe::RouteMetrics;
 use crate::pipeline::path::NormalPath;
 use crate::rejection::{Denial, Stage};
@@ -24,6 +24,8 @@ pub struct Arrival {
     pub client: ClientAddress,
     /// The other end of the connection.
     pub peer: SocketAddr,
+    /// What TLS has established of the connection. `None` in clear text.
+    pub tls: Option<Arc<Handshake>>,
     /// Why the head is refused, if it is.
     pub fault: Option<Fault>,
 }
@@ -34,6 +36,7 @@ pub struct Exchange {
     pub request_id: String,
     pub client: IpAddr,
     pub peer: SocketAddr,
+    pub tls: Option<Arc<Handshake>>,
     pub trust: Peer,
     /// A trusted proxy named something that is no address: `client` is then that proxy.
     pub client_is_unclear: bool,
@@ -87,6 +90,7 @@ impl Exchange {
             request_id,
             client: arrival.client.ip,
             peer: arrival.peer,
+            tls: arrival.tls,
             trust: arrival.client.peer,
             client_is_unclear: arrival.client.malformed,
             listener: arrival.listener,

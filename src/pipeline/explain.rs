@@ -67,6 +67,7 @@ impl Question {
             listener: listener.clone(),
             client: ClientAddress { ip: client, peer: Peer::Untrusted, ignored_header: None, malformed: false },
             peer: SocketAddr::new(client, 0),
+            tls: None,
             fault: None,
         };
         Ok(Exchange::new(self.head()?, arrival, "explained".to_owned()))

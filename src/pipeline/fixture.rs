@@ -41,6 +41,7 @@ pub fn exchange(client: &str, headers: &[(&str, &str)]) -> Exchange {
         listener: "public".into(),
         client: ClientAddress { ip, peer: Peer::Untrusted, ignored_header: None, malformed: false },
         peer: std::net::SocketAddr::new(ip, 4711),
+        tls: None,
         fault: None,
     };
     Exchange::new(request.into_parts().0, arrival, "0123456789abcdef0123456789abcdef".to_owned())

@@ -56,7 +56,8 @@ pub fn apply(
     }
     let host = out.get(header::HOST).cloned();
     let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let origin = Origin { client: exchange.client, peer: exchange.peer.ip(), scheme: "http", host };
+    let scheme = if exchange.tls.is_some() { "https" } else { "http" };
+    let origin = Origin { client: exchange.client, peer: exchange.peer.ip(), scheme, host };
     headers::set_forwarded(&mut out, &origin, kept);
     set_correlation(exchange, &mut out);
     set_identity(api, permit, &mut out);

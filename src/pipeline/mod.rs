@@ -168,7 +168,7 @@ impl Pipeline {
         if let Some(operation) = operation(judged.route) {
             return Ok(Explanation::of_endpoint(operation, &mut exchange));
         }
-        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let used = judged.credential.as_ref().and_then(Credential::header);
         let authorized = inject::apply(api, judged.route, &judged.permit, used, &mut exchange, Body::empty());
         Ok(Explanation::of_upstream(&judged.service.upstream, api, &authorized, &mut exchange))
     }
@@ -314,7 +314,7 @@ impl Worker {
     ) -> Result<impl Future<Output = Result<Response<Body>, Rejection>>, Rejection> {
         panic_point!("inject");
         let exchange = &mut account.exchange;
-        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let used = judged.credential.as_ref().and_then(Credential::header);
         // A body of known length has none by HTTP/1, and hardly ever by HTTP/2.
         let body = match body.size_hint().exact() {
             Some(_) => body,

@@ -12,6 +12,7 @@ reasons! {
     pub enum Denial {
         Listener HostMissing "host_missing" BadRequest "the request names no host, or more than one";
         Listener HostMalformed "host_malformed" BadRequest "the Host header is no host name with an optional port";
+        Listener HostMisdirected { host: String } "host_misdirected" Misdirected "the host {host} has another certificate than the one that the connection began with";
         Listener HeadMalformed { what: &'static str } "head_malformed" BadRequest "the request's head is malformed: {what}";
         Listener FramingAmbiguous { what: &'static str } "framing_ambiguous" BadRequest "where the body ends could be read in two ways: {what}";
         Listener UriTooLong { limit: u64 } "uri_too_long" UriTooLong "the request target is longer than {limit} bytes";
@@ -51,6 +52,8 @@ reasons! {
         Authenticate KeyUnknown "key_unknown" CredentialRefused "no such key";
         Authenticate KeyRevoked { key: KeyId } "key_revoked" CredentialRefused "the key {key} was revoked";
         Authenticate KeyExpired { key: KeyId } "key_expired" CredentialRefused "the key {key} has expired";
+        Authenticate CertificateExpired { serial: String } "certificate_expired" CredentialRefused "the client certificate {serial} has expired";
+        Authenticate CertificateSubject { serial: String } "certificate_subject" CredentialRefused "the client certificate {serial} has no name of the configured kinds, or two of one";
         Authenticate AccountDisabled { account: AccountId } "account_disabled" CredentialRefused "the account {account} is disabled";
         Authenticate AccountGone { account: String } "account_gone" CredentialRefused "the account {account} no longer exists";
         Authorize ScopeMissing { scope: String } "scope_missing" NotPermitted "the caller lacks {scope}";
@@ -93,6 +96,7 @@ impl Denial {
             Self::HeadMalformed { .. } | Self::FramingAmbiguous { .. } => Some("malformed request".to_owned()),
             Self::HostMissing | Self::HostMalformed => Some("invalid host".to_owned()),
             Self::BodyBroken => Some("the body is incomplete".to_owned()),
+            Self::HostMisdirected { .. } => Some("the connection is for another host".to_owned()),
             Self::NoRoute | Self::HostUnknown { .. } => Some("not found".to_owned()),
             _ => None,
         }

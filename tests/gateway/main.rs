@@ -9,6 +9,7 @@ mod support;
 mod access;
 mod address_vectors;
 mod client_addresses;
+mod client_certificates;
 mod connections;
 mod contract;
 mod counters;

@@ -11,8 +11,13 @@ const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nHost: api.test\r\nConnection: cl
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 fn start(upstream: &Upstream, listener: &str) -> Gateway {
-    let api = format!("[[api]]\ncontract = \"native\"\noutside = \"public\"\nupstream = \"{}\"\n", upstream.url());
-    Gateway::start_with(listener, &api)
+    Gateway::start_with(listener, &open(upstream))
+}
+
+/// An API that lets everybody in.
+fn open(upstream: &Upstream) -> String {
+    let route = "[[api.route]]\nname = \"open\"\npath = \"/{**rest}\"\npublic = true\n";
+    format!("[[api]]\ncontract = \"native\"\nupstream = \"{}\"\n{route}", upstream.url())
 }
 
 /// Sends the parts one after the other and reads to the end.
@@ -147,7 +152,7 @@ fn a_header_that_is_not_wanted_is_no_request() {
 #[test]
 fn a_header_stands_before_tls_and_has_the_time_of_a_handshake() {
     let (authority, upstream) = (Authority::new("ours"), Upstream::start());
-    let api = format!("[[api]]\ncontract = \"native\"\noutside = \"public\"\nupstream = \"{}\"\n", upstream.url());
+    let api = open(&upstream);
     let tls =
         "tls = { certificates = [{ cert_file = \"api.pem\", key_file = \"api.key\" }] }\ntimeouts = { handshake = \"300ms\" }\n";
     let mut gateway = Gateway::prepare(&format!("{TRUSTED}{tls}"), &api);

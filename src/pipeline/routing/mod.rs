@@ -79,6 +79,9 @@ impl Routing {
         let host = exchange.read_host()?;
         let api = self.listeners.get(&exchange.listener).and_then(|hosts| hosts.find(&host));
         let host = exchange.notes.host.insert(host);
+        if exchange.tls.as_ref().is_some_and(|tls| !tls.is_for(host)) {
+            return Err(Denial::HostMisdirected { host: host.clone() });
+        }
         let api = api.ok_or_else(|| Denial::HostUnknown { host: host.clone() })?;
         exchange.notes.api = Some(api);
         self.find_route(api, exchange).map(|(route, captures)| Found { api, route, captures })
