@@ -64,9 +64,11 @@ fn requests_that_are_cancelled_once_taken_end_the_connection() {
         client.ask(stream(index), &asks("GET", "/in"));
         until("the request", || (upstream.count() > index).then_some(()));
         client.send(&frame(RST_STREAM, 0, stream(index), &CANCEL));
-        client.settle();
+        if index < 30 {
+            client.settle();
+        }
     }
-    client.ask(99, &asks("GET", "/in"));
+    client.try_send(&frame(PING, 0, 0, &[0; 8]));
     assert_eq!(client.goaway(), Some(ENHANCE_YOUR_CALM));
     assert!(upstream.count() <= 32, "{} requests", upstream.count());
 }

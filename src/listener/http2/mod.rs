@@ -6,6 +6,7 @@
 //! clients that take their answers too slowly.
 
 mod hpack;
+mod block;
 mod frames;
 mod head;
 

@@ -2,6 +2,8 @@
 //! body is bounded in time, a client's also in size, and all are counted. Never buffers a stream except in
 //! [`Body::collect`], which has a cap.
 
+mod deadline;
+
 use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
@@ -15,9 +17,11 @@ use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName};
 use http_body::{Body as _, Frame, SizeHint};
 pub use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::rejection::Denial;
+
+pub use deadline::Deadline;
 
 /// A body in either direction. Belongs to one thread.
 #[derive(Default)]
@@ -281,15 +285,9 @@ impl Stream {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.waiting.stop();
-                    match frame.into_data() {
-                        Ok(data) => return Poll::Ready(Some(self.admit(data).map(Frame::data))),
-                        Err(frame) => {
-                            let Some(trailers) = self.admit_trailers(frame) else { continue };
-                            // Nothing follows, and whoever speaks HTTP/2 does not ask.
-                            self.end();
-                            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-                        }
-                    }
+                    // Trailers that do not go on are passed over.
+                    let Some(frame) = self.admit_frame(frame) else { continue };
+                    return Poll::Ready(Some(frame));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.broken(&error)))),
                 Poll::Ready(None) => {
@@ -318,6 +316,17 @@ impl Stream {
             self.end();
         }
         Ok(data)
+    }
+
+    fn admit_frame(&mut self, frame: Frame<Bytes>) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let frame = match frame.into_data() {
+            Ok(data) => return Some(self.admit(data).map(Frame::data)),
+            Err(frame) => frame,
+        };
+        let trailers = self.admit_trailers(frame)?;
+        // Nothing follows, and whoever speaks HTTP/2 does not ask.
+        self.end();
+        Some(Ok(Frame::trailers(trailers)))
     }
 
     fn admit_trailers(&self, frame: Frame<Bytes>) -> Option<HeaderMap> {
@@ -387,48 +396,6 @@ impl Drop for Farewell {
         let ending = if self.meter.0.ended.get() { Ending::Whole } else { Ending::Cut };
         if let Some(tell) = self.tell.take() {
             tell(Done { bytes: self.meter.bytes(), ending });
-        }
-    }
-}
-
-/// The end of a wait. Cheap to start and to stop for every request: the runtime's timer is only touched when it has
-/// fired too early, or would fire too late.
-#[derive(Default)]
-pub struct Deadline {
-    limit: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Deadline {
-    pub fn start(&mut self, patience: Duration) {
-        self.start_from(Instant::now(), patience);
-    }
-
-    pub fn start_from(&mut self, start: Instant, patience: Duration) {
-        self.limit = start.checked_add(patience);
-    }
-
-    pub fn stop(&mut self) {
-        self.limit = None;
-    }
-
-    pub fn is_running(&self) -> bool {
-        self.limit.is_some()
-    }
-
-    /// Ready once the time is up; never while it is stopped.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(limit) = self.limit else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(limit)));
-        if timer.deadline() > limit {
-            timer.as_mut().reset(limit);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= limit {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(limit);
         }
     }
 }
