@@ -285,7 +285,6 @@ impl Stream {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.waiting.stop();
-                    // Trailers that do not go on are passed over.
                     let Some(frame) = self.admit_frame(frame) else { continue };
                     return Poll::Ready(Some(frame));
                 }

@@ -337,7 +337,7 @@ mod tests {
             forwarded().text(Colour::Ansi),
             "2024-03-16T10:00:00.250Z \x1b[32m200 forwarded\x1b[0m GET api.example.com/v1/jobs 12.345ms \
              client=203.0.113.9 peer=[::1]:51000 credential=api_key:key-abc account=42 tenant=acme listener=public \
-             api=jobs route=jobs-list upstream=http://10.0.0.2:8000 upstream_time=12.000ms in=0 out=52 agent=curl/8.5 id=r-1"
+             protocol=HTTP/1.1 api=jobs route=jobs-list upstream=http://10.0.0.2:8000 upstream_time=12.000ms in=0 out=52 agent=curl/8.5 id=r-1"
         );
     }
 
