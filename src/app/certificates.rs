@@ -25,9 +25,11 @@ pub fn check(config: &Config, report: &mut Report) {
 }
 
 impl Certificates {
+    /// Reads them, and shows when each ends.
+    ///
     /// # Errors
     /// Names the listener and each file that cannot be used.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
+    pub fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
         let mut stores = Vec::new();
         for listener in &config.listeners {
             let store = TlsStore::load(listener).map_err(|faults| {
@@ -36,7 +38,9 @@ impl Certificates {
             })?;
             stores.extend(store.map(Arc::new));
         }
-        Ok(Self(stores.into()))
+        let opened = Self(stores.into());
+        opened.show(metrics);
+        Ok(opened)
     }
 
     /// What a listener's connections begin with. `None` in clear text.
@@ -44,8 +48,8 @@ impl Certificates {
         self.0.iter().find(|store| store.listener() == listener.name.value).cloned()
     }
 
-    /// Shows when each certificate ends. Of two with the same first name the one that ends first.
-    pub fn show(&self, metrics: &Metrics) {
+    /// Of two certificates with the same first name the one that ends first is shown.
+    fn show(&self, metrics: &Metrics) {
         let stores = self.0.clone();
         let help = "When the certificate of this name ends, in seconds since 1970";
         metrics.gauges("gateward_certificate_expiry_seconds", help, "name", move || {

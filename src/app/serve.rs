@@ -48,8 +48,7 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     let health = Health::default();
     health.set("listeners", Err("not bound yet".to_owned()));
     let metrics = Metrics::default();
-    let certificates = Certificates::open(&ready.config)?;
-    certificates.show(&metrics);
+    let certificates = Certificates::open(&ready.config, &metrics)?;
     let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
     let counters = Counters::start(&ready.config.counters, control.handle().clone(), &metrics)?;
     if let Some(counters) = &counters {
@@ -70,12 +69,7 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
         explain: explain_fn(pipeline.clone()),
         keys: key_sources(&pipeline),
     };
-    for source in state.keys.iter().cloned() {
-        control.spawn(source.run(stopping.clone()));
-    }
-    if !state.keys.is_empty() {
-        control.spawn(watch_keys(state.keys.clone(), health.clone(), stopping.clone()));
-    }
+    follow_keys(&control, &state.keys, &health, &stopping);
     let admin = control.spawn(admin::serve(admin_socket, state, stopping.clone()));
     control.spawn(certificates.clone().watch(stopping.clone()));
     let watcher = control.spawn(watch_store(store.clone(), health.clone()));
@@ -280,6 +274,16 @@ impl Handler for Gate {
 
 fn key_sources(pipeline: &Pipeline) -> Arc<[Arc<KeySource>]> {
     pipeline.services.iter().flat_map(|service| &service.authenticator.issuers).map(|issuer| issuer.keys.clone()).collect()
+}
+
+/// Fetches the keys of other issuers, and goes on to do so.
+fn follow_keys(control: &Runtime, keys: &Arc<[Arc<KeySource>]>, health: &Health, stopping: &watch::Receiver<bool>) {
+    for source in keys.iter().cloned() {
+        control.spawn(source.run(stopping.clone()));
+    }
+    if !keys.is_empty() {
+        control.spawn(watch_keys(keys.clone(), health.clone(), stopping.clone()));
+    }
 }
 
 /// Not ready until the keys of every issuer were known once: a new process that cannot reach an issuer must not take the place

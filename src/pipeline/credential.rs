@@ -82,7 +82,7 @@ pub fn extract(api: &Api, route: &Route, exchange: &mut Exchange) -> Result<Opti
         return Ok(Some(Credential::Text { kind, text, header: carrier.header().clone() }));
     }
     // A certificate belongs to the connection and not to the request: it comes after whatever the request itself says.
-    let certificate = exchange.tls.as_ref().and_then(|tls| tls.client.clone());
+    let certificate = exchange.tls.as_ref().and_then(|tls| tls.client(exchange.now.wall));
     match certificate.filter(|_| kinds.contains(&CredentialKind::ClientCertificate)) {
         Some(certificate) => {
             exchange.notes.kind = Some(CredentialKind::ClientCertificate);
