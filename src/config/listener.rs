@@ -32,6 +32,8 @@ section! {
         decides_for: Option<Located<String>> = None,
         /// The API in whose error shapes a request is refused that belongs to no API; empty = RFC 9457.
         default_api: Option<Located<String>> = None,
+        /// Whether clients may speak HTTP/2 beside HTTP/1.1: over TLS by ALPN, in clear text by prior knowledge. Left out: over TLS.
+        http2: Option<bool> = None,
         /// The most that one request, and all of them, may take.
         limits: ListenerLimits = ListenerLimits::default(),
         /// How long a client may take.
@@ -50,6 +52,8 @@ section! {
         uri_bytes: ByteSize = ByteSize(8 << 10),
         /// Tokens that one client may have verified for the first time; again costs nothing. Counted by address, IPv6 by /64.
         cold_verifications: Quota = Quota { count: 500, window: Duration::from_secs(1) },
+        /// Requests that one client of HTTP/2 may have at a time on a connection.
+        h2_streams: u64 = 100,
         /// Open connections: a number, or "auto" for what the file limit allows.
         connections: Count = Count::Auto,
     }
@@ -80,6 +84,7 @@ impl Default for Listener {
             proxy_protocol: ProxyProtocol::Off,
             decides_for: None,
             default_api: None,
+            http2: None,
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
             place: Place::default(),
@@ -88,6 +93,10 @@ impl Default for Listener {
 }
 
 impl Listener {
+    pub fn speaks_http2(&self) -> bool {
+        self.http2.unwrap_or(self.tls.is_some())
+    }
+
     /// Reports what is wrong within the section.
     pub fn check(&self, report: &mut Report) {
         self.trusted_proxies.check(report);
@@ -129,10 +138,14 @@ impl Listener {
 
 impl ListenerLimits {
     fn check(&self, report: &mut Report) {
-        let Self { headers, header_bytes, uri_bytes, connections: _, cold_verifications: _, place } = *self;
+        let Self { headers, header_bytes, uri_bytes, h2_streams, connections: _, cold_verifications: _, place } = *self;
         if !HEADERS.contains(&headers) {
             let why = format!("`headers` is {headers}, expected {} to {}", HEADERS.start(), HEADERS.end());
             report.error(report.at(place, "headers"), why);
+        }
+        if !H2_STREAMS.contains(&h2_streams) {
+            let why = format!("`h2_streams` is {h2_streams}, expected {} to {}", H2_STREAMS.start(), H2_STREAMS.end());
+            report.error(report.at(place, "h2_streams"), why);
         }
         if !HEADER_BYTES.contains(&header_bytes.0) {
             let (least, most) = (ByteSize(*HEADER_BYTES.start()), ByteSize(*HEADER_BYTES.end()));
@@ -152,6 +165,8 @@ impl ListenerLimits {
 
 /// hyper's header map takes 32,768 entries; a request with a thousand is an attack already.
 const HEADERS: RangeInclusive<u64> = 1..=1000;
+/// Each stream may keep some hundred kilobytes.
+const H2_STREAMS: RangeInclusive<u64> = 1..=1000;
 /// hyper's read buffer cannot be smaller than 8 KiB.
 const HEADER_BYTES: RangeInclusive<u64> = 8 << 10..=1 << 20;
 /// The longest URI that the `http` crate parses.

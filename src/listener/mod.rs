@@ -1,11 +1,14 @@
-//! Sockets in, requests out: TCP, the PROXY protocol, TLS, the raw-head guard, HTTP/1, the client's address, drain. Knows no route and judges no request; everything
-//! here runs on one worker's thread.
+//! Sockets in, requests out: TCP, the PROXY protocol, TLS, the raw-head guard, HTTP/1 and HTTP/2, the client's address, drain.
+//! Knows no route and judges no request; everything here runs on one worker's thread.
 
+mod answer;
 mod arrive;
 mod client_addr;
 mod connection;
 mod guard;
 mod live;
+mod http1;
+mod http2;
 mod proxy;
 mod sockets;
 mod timed_io;
@@ -21,7 +24,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::Builder as Http1;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -31,6 +34,7 @@ use crate::body::Body;
 use crate::config::{Listener, ListenerTimeouts, ProxyProtocol, TrustedProxies};
 use crate::identity::Networks;
 use crate::listener::guard::HeadLimits;
+use crate::listener::http2::Http2;
 
 pub use arrive::ConnectionInfo;
 pub use client_addr::{ClientAddress, Peer, Trust, client_address};
@@ -43,7 +47,8 @@ pub use tls::{Changed, ClientCertificate, Handshake, TlsStore};
 
 /// Answers requests. A panic while it does becomes a bare 500 for that request alone.
 pub trait Handler: 'static {
-    /// With a fault, the head was refused, `request` is what could be read of it, and its connection closes after the answer.
+    /// With a fault, the head was refused, and `request` is what could be read of it. By HTTP/1 its connection closes after
+    /// the answer.
     fn call(
         &self,
         request: Request<Incoming>,
@@ -60,7 +65,9 @@ pub struct Settings {
     connections: usize,
     drain_timeout: Duration,
     heads: HeadLimits,
-    http: http1::Builder,
+    http: Http1,
+    /// Where clients may speak it.
+    http2: Option<Http2>,
     /// Whose PROXY header every connection begins with.
     proxies: Option<Networks>,
     tls: Option<Arc<TlsStore>>,
@@ -74,7 +81,7 @@ impl Settings {
     pub fn new(config: &Listener, workers: usize, drain_timeout: Duration) -> Self {
         let limits = &config.limits;
         let header_bytes = usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX);
-        let mut http = http1::Builder::new();
+        let mut http = Http1::new();
         // The timeouts are ours (timed_io.rs says why), so hyper needs no timer. A client that closes its half has gone.
         // A copy of a small body costs less than a vectored write.
         http.header_read_timeout(None).half_close(false).title_case_headers(false).auto_date_header(true).writev(false);
@@ -94,6 +101,7 @@ impl Settings {
             drain_timeout,
             heads: HeadLimits::from(config),
             http,
+            http2: config.speaks_http2().then(|| Http2::new(config)),
             proxies: proxies(config),
             tls: None,
             strangers: Said::default(),

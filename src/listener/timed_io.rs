@@ -18,6 +18,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead as _, ReadBuf};
 
 use crate::config::ListenerTimeouts;
+use crate::listener::arrive::Protocol;
+use crate::listener::http2::PREFACE;
 use crate::listener::transport::Transport;
 use crate::patience::Deadline;
 
@@ -46,6 +48,41 @@ struct State {
     blocked: Cell<bool>,
     /// Counts changes and bytes taken, so that each gives the client its time anew.
     generation: Cell<u64>,
+    /// Requests that are being served.
+    serving: Cell<usize>,
+    /// HTTP/2: the number of the header block that has begun and not ended.
+    block: Cell<Option<u64>>,
+    /// HTTP/2: requests at a time. `None` where there is one at most.
+    streams: Cell<Option<u32>>,
+    /// Requests that the client has cancelled, less those that it let come to their end.
+    cancelled: Cell<u32>,
+    /// The client has been told to go.
+    leaving: Cell<bool>,
+}
+
+/// One request from its head to the end of its answer, as the connection's clock counts it.
+pub struct Serving {
+    turn: Turn,
+    finished: bool,
+}
+
+impl Serving {
+    /// All of the answer has been taken.
+    pub fn finish(&mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let state = &self.turn.0;
+        let cancelled = state.cancelled.get();
+        state.cancelled.set(if self.finished { cancelled.saturating_sub(1) } else { cancelled.saturating_add(1) });
+        state.serving.set(state.serving.get().saturating_sub(1));
+        if state.serving.get() == 0 {
+            self.turn.enter(Phase::Idle);
+        }
+    }
 }
 
 impl Turn {
@@ -59,10 +96,51 @@ impl Turn {
         }
     }
 
+    /// A request has come.
+    pub fn serve(&self) -> Serving {
+        self.0.serving.set(self.0.serving.get().saturating_add(1));
+        self.enter(Phase::InFlight);
+        Serving { turn: self.clone(), finished: false }
+    }
+
+    /// From here on the client speaks HTTP/2, with so many requests at a time. Its preface is due.
+    pub fn multiplex(&self, streams: u32) {
+        self.0.streams.set(Some(streams));
+        self.0.block.set(Some(0));
+        self.enter(Phase::Idle);
+    }
+
+    pub fn is_multiplexed(&self) -> bool {
+        self.0.streams.get().is_some()
+    }
+
+    /// Whether nothing is asked for or being asked for on a connection of HTTP/2.
+    pub fn is_told_to_go(&self) -> bool {
+        self.is_multiplexed() && self.phase() == Phase::Idle && self.0.block.get().is_none()
+    }
+
+    /// A header block that has begun, by its number, holds up all streams until it ends.
+    pub fn hold_block(&self, block: Option<u64>) {
+        if self.0.block.replace(block) != block {
+            self.renew();
+        }
+    }
+
+    /// Whether the client cancels more of its requests than it may have at a time, over those that it lets end.
+    pub fn cancels_too_much(&self) -> bool {
+        self.0.streams.get().is_some_and(|streams| self.0.cancelled.get() > streams)
+    }
+
+    /// The client has been told to go: when nothing is left to be answered, it has no more time.
+    pub fn leave(&self) {
+        self.0.leaving.set(true);
+        self.renew();
+    }
+
     /// Bytes of a request that is read ahead while another is served do not count: that request then gets the idle time
-    /// until its next byte, which is no more than its client had anyway.
+    /// until its next byte, which is no more than its client had anyway. Of HTTP/2 only header blocks count.
     fn bytes_came(&self) {
-        if self.phase() == Phase::Idle {
+        if self.phase() == Phase::Idle && !self.is_multiplexed() {
             self.enter(Phase::Head);
         }
     }
@@ -88,7 +166,9 @@ impl Turn {
     fn patience(&self, timeouts: &ListenerTimeouts) -> Option<Duration> {
         match self.phase() {
             Phase::Closing => Some(LINGER),
+            Phase::Idle | Phase::Head | Phase::InFlight if self.0.block.get().is_some() => Some(timeouts.header),
             Phase::Idle | Phase::Head | Phase::InFlight if self.0.blocked.get() => Some(timeouts.body_progress),
+            Phase::Idle if self.0.leaving.get() => Some(LINGER),
             Phase::Idle => Some(timeouts.idle),
             Phase::Head => Some(timeouts.header),
             Phase::InFlight => None,
@@ -126,11 +206,35 @@ impl Watch {
 pub struct TimedIo {
     socket: TokioIo<Transport>,
     turn: Turn,
+    /// What was read to find out what the client speaks, and is still to be handed on.
+    ahead: Vec<u8>,
 }
 
 impl TimedIo {
     pub fn new(socket: Transport, turn: Turn) -> Self {
-        Self { socket: TokioIo::new(socket), turn }
+        Self { socket: TokioIo::new(socket), turn, ahead: Vec::new() }
+    }
+
+    /// Reads until it is clear what the client speaks: HTTP/2 begins with bytes that begin no request of HTTP/1.1. A client
+    /// that has closed speaks HTTP/1, as it seems.
+    pub fn poll_protocol(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Protocol>> {
+        loop {
+            let shown = PREFACE.get(..self.ahead.len()).unwrap_or(PREFACE);
+            if !self.ahead.starts_with(shown) {
+                return Poll::Ready(Ok(Protocol::Http1));
+            }
+            if self.ahead.len() >= PREFACE.len() {
+                return Poll::Ready(Ok(Protocol::Http2));
+            }
+            let mut scratch = [0; 4096];
+            let mut buffer = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(self.socket.inner_mut()).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(Protocol::Http1));
+            }
+            self.turn.bytes_came();
+            self.ahead.extend_from_slice(buffer.filled());
+        }
     }
 
     /// Takes and forgets what the client still sends, until it closes. A socket that is closed with unread bytes is
@@ -157,7 +261,16 @@ impl TimedIo {
 }
 
 impl Read for TimedIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(self.ahead.get(..count).unwrap_or_default());
+            self.ahead.drain(..count);
+            if self.ahead.is_empty() {
+                self.ahead = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         let polled = Pin::new(&mut self.socket).poll_read(cx, buffer);
         if let Poll::Ready(Ok(())) = &polled {
             // The end of the stream counts too: hyper closes on it at once.

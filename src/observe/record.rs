@@ -32,6 +32,8 @@ pub struct Record {
     /// Empty when no API was found; so is `route`.
     pub api: Arc<str>,
     pub route: Arc<str>,
+    /// E.g. `HTTP/1.1`.
+    pub protocol: &'static str,
     pub method: Method,
     pub host: String,
     /// Normalised, without the query.
@@ -101,6 +103,7 @@ impl Record {
         object.optional("listener", known(&self.listener));
         object.optional("api", known(&self.api));
         object.optional("route", known(&self.route));
+        object.text("protocol", self.protocol, NAME_BYTES);
         object.text("method", self.method.as_str(), NAME_BYTES);
         object.text("host", &self.host, NAME_BYTES);
         object.text("path", &self.path, PATH_BYTES);
@@ -145,6 +148,7 @@ impl Record {
         word(&mut out, "account", self.account.as_deref(), NAME_BYTES);
         word(&mut out, "tenant", self.tenant.as_deref(), NAME_BYTES);
         word(&mut out, "listener", known(&self.listener), NAME_BYTES);
+        word(&mut out, "protocol", Some(self.protocol), NAME_BYTES);
         word(&mut out, "api", known(&self.api), NAME_BYTES);
         word(&mut out, "route", known(&self.route), NAME_BYTES);
         word(&mut out, "upstream", self.upstream.as_deref(), NAME_BYTES);
@@ -302,7 +306,7 @@ mod tests {
         let expected = concat!(
             r#"{"time":"2024-03-16T10:00:00.250Z","request_id":"r-1","verdict":"refused","stage":"authenticate","#,
             r#""reason":"key_revoked","detail":"the key key-abc was revoked","listener":"public","api":"jobs","#,
-            r#""route":"jobs-list","method":"GET","host":"api.example.com","path":"/v1/jobs","client_ip":"203.0.113.9","#,
+            r#""route":"jobs-list","protocol":"HTTP/1.1","method":"GET","host":"api.example.com","path":"/v1/jobs","client_ip":"203.0.113.9","#,
             r#""peer":"[::1]:51000","credential":"api_key:key-abc","account":null,"tenant":null,"status":401,"#,
             r#""duration_us":81,"upstream":null,"upstream_us":null,"bytes_in":0,"bytes_out":52,"user_agent":"curl/8.5"}"#,
         );
@@ -330,13 +334,13 @@ mod tests {
             refused("r-1").text(Colour::Plain),
             "2024-03-16T10:00:00.250Z 401 refused GET api.example.com/v1/jobs 0.081ms authenticate/key_revoked \
              detail=\"the key key-abc was revoked\" client=203.0.113.9 peer=[::1]:51000 credential=api_key:key-abc \
-             listener=public api=jobs route=jobs-list in=0 out=52 agent=curl/8.5 id=r-1"
+             listener=public protocol=HTTP/1.1 api=jobs route=jobs-list in=0 out=52 agent=curl/8.5 id=r-1"
         );
         assert_eq!(
             forwarded().text(Colour::Ansi),
             "2024-03-16T10:00:00.250Z \x1b[32m200 forwarded\x1b[0m GET api.example.com/v1/jobs 12.345ms \
              client=203.0.113.9 peer=[::1]:51000 credential=api_key:key-abc account=42 tenant=acme listener=public \
-             api=jobs route=jobs-list upstream=http://10.0.0.2:8000 upstream_time=12.000ms in=0 out=52 agent=curl/8.5 id=r-1"
+             protocol=HTTP/1.1 api=jobs route=jobs-list upstream=http://10.0.0.2:8000 upstream_time=12.000ms in=0 out=52 agent=curl/8.5 id=r-1"
         );
     }
 

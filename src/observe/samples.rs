@@ -20,6 +20,7 @@ pub fn refused(request_id: &str) -> Record {
         listener: "public".into(),
         api: "jobs".into(),
         route: "jobs-list".into(),
+        protocol: "HTTP/1.1",
         method: Method::GET,
         host: "api.example.com".to_owned(),
         path: "/v1/jobs".to_owned(),

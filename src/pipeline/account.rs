@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, Response, Version, header};
 
 use crate::body::{Body, Meter};
 use crate::clock::{self, Now};
@@ -41,6 +41,7 @@ struct Line {
     started: Now,
     request_id: String,
     listener: Arc<str>,
+    version: Version,
     method: Method,
     /// As it came, where it was refused before it was normal.
     raw_path: String,
@@ -84,6 +85,7 @@ impl Account {
             raw_path: if exchange.notes.path.is_some() { String::new() } else { raw_path(exchange) },
             request_id: mem::take(&mut exchange.request_id),
             listener: exchange.listener.clone(),
+            version: exchange.version,
             method: mem::take(&mut exchange.method),
             client: exchange.client,
             peer: exchange.peer,
@@ -156,6 +158,7 @@ impl Line {
             listener: self.listener,
             api: notes.api_name.unwrap_or_default(),
             route: notes.route.unwrap_or_default(),
+            protocol: protocol(self.version),
             method: self.method,
             host: notes.host.unwrap_or_default(),
             path: notes.path.map_or(self.raw_path, NormalPath::into_string),
@@ -172,6 +175,15 @@ impl Line {
             bytes_out,
             user_agent: self.user_agent.map(|agent| Record::agent(agent.as_bytes())),
         }
+    }
+}
+
+/// The name of a version, as CGI and most logs write it.
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 use crate::clock::Now;
 use crate::contract::{Cors, Operation};
@@ -74,9 +74,13 @@ pub struct Exchange {
     pub asked: Option<Asked>,
     /// The listener has refused the head; method and headers are what could be read of it.
     pub fault: Option<Fault>,
+    /// Of HTTP; for the log.
+    pub version: Version,
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
+    /// The client speaks gRPC, in which a refusal has another shape. Kept, because the headers go to the upstream.
+    pub is_grpc: bool,
     pub notes: Notes,
 }
 
@@ -127,11 +131,19 @@ impl Exchange {
             serves: arrival.serves,
             asked: None,
             fault: arrival.fault,
+            version: parts.version,
             method: parts.method,
             uri: parts.uri,
+            is_grpc: is_grpc(&parts.headers),
             headers: parts.headers,
             notes: Notes::default(),
         }
+    }
+
+    /// Whether the client reads trailers (RFC 9110, section 10.1.4).
+    pub fn takes_trailers(&self) -> bool {
+        let mut tokens = self.headers.get_all(header::TE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     }
 
     /// Turns the recording of steps on.
@@ -179,6 +191,12 @@ impl Exchange {
         let host = host.strip_suffix('.').unwrap_or(host);
         if host.is_empty() { Err(Denial::HostMalformed) } else { Ok(host.to_ascii_lowercase()) }
     }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    // Of gRPC-Web the browser's side reads statuses of HTTP.
+    kind.and_then(|kind| kind.strip_prefix(b"application/grpc")).is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
 }
 
 /// The host of a field that is a name in small letters, or an address, and a port at most: nearly all are.

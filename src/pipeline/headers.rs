@@ -256,6 +256,11 @@ fn push_quoted(text: &mut String, value: &str) {
     text.push('"');
 }
 
+/// Whether a field claims where a request comes from, or what its method is. `name` is in lower case.
+pub fn is_not_to_be_believed(name: &str) -> bool {
+    may_be_a_claim(name) && (is_claim(name) || is_method_override(name))
+}
+
 /// Whether a name claims where a request comes from, and may not. A spelling with `_`, `.` or the like for `-` is never a
 /// proxy's: it is a client's, meant for an upstream that reads both as one (CGI, WSGI), and goes whoever sent it.
 fn is_false_claim(text: &str, trust: Peer) -> bool {
@@ -282,7 +287,7 @@ fn is_claim(name: &str) -> bool {
 }
 
 /// As CGI reads the names of headers: what is no letter and no digit is all the same.
-fn folded(byte: u8) -> u8 {
+pub fn folded(byte: u8) -> u8 {
     if byte.is_ascii_alphanumeric() { byte } else { b'-' }
 }
 

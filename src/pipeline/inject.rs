@@ -45,11 +45,15 @@ pub fn apply(
     exchange: &mut Exchange,
     body: Body,
 ) -> Authorized {
+    let trailers = exchange.takes_trailers();
     let mut out = std::mem::take(&mut exchange.headers);
     let kept = headers::cleanse(&mut out, exchange.trust, |name| is_identity(api, name));
     // Once, and not each time that the map is found full.
     out.reserve(api.identity.headers.len() + WRITTEN);
     strip_credentials(api, route, used, &mut out);
+    if trailers {
+        out.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     let host = out.get(header::HOST).cloned();
     let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     let scheme = if exchange.tls.is_some() { "https" } else { "http" };
@@ -84,7 +88,7 @@ fn target(exchange: &Exchange) -> Uri {
 
 /// Whether an upstream could take a header for one of ours: any case, and any other character for `-`, because CGI, WSGI
 /// and some frameworks read them as one name (CGI servers make `_` of all that is no letter and no digit).
-fn is_identity(api: &Api, name: &str) -> bool {
+pub fn is_identity(api: &Api, name: &str) -> bool {
     let same = |a: &str, b: &str| a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| folded(a) == folded(b));
     api.identity.reserved.iter().any(|known| same(known.as_str(), name))
 }

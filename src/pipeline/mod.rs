@@ -6,6 +6,7 @@ mod exchange;
 mod headers;
 #[cfg(test)]
 mod fixture;
+mod door;
 mod routing;
 mod admit;
 mod cors;
@@ -16,6 +17,7 @@ mod rewrite;
 mod limit;
 mod inject;
 mod decide;
+mod trailers;
 mod forward;
 mod respond;
 mod service;
@@ -47,6 +49,7 @@ use crate::rejection::{Denial, Failure, Rejection};
 
 pub use account::Books;
 pub use authenticate::{Authenticator, ClaimNames, ColdLimit, ForeignIssuer};
+pub use door::Door;
 pub use exchange::{Arrival, Serves};
 pub use explain::{Explanation, Question};
 pub use forward::Upstream;
@@ -63,18 +66,6 @@ pub struct Pipeline {
     pub fallback: Fallback,
     pub doors: Vec<Door>,
     pub books: Arc<Books>,
-}
-
-/// What the pipeline knows of a listener.
-pub struct Door {
-    pub name: Arc<str>,
-    /// The API that answers what belongs to none.
-    pub default_api: Option<usize>,
-    pub max_uri_bytes: u64,
-    pub max_head_bytes: u64,
-    pub max_headers: u64,
-    /// How long a body may stand still.
-    pub body_progress: Duration,
 }
 
 /// One worker: the shared pipeline, and upstream connections of its own.
@@ -191,25 +182,7 @@ impl Pipeline {
             exchange.notes.host = exchange.read_host().ok();
             return Err(fault.denial.clone());
         }
-        let Some(door) = self.door(exchange) else { return Ok(()) };
-        let count = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
-        let target = exchange.uri.path_and_query().map_or(0, |target| target.as_str().len());
-        if count(target) > door.max_uri_bytes {
-            return Err(Denial::UriTooLong { limit: door.max_uri_bytes });
-        }
-        if count(exchange.headers.len()) > door.max_headers {
-            return Err(Denial::TooManyHeaders { limit: door.max_headers });
-        }
-        // As on the wire: `name: value` and a line end.
-        let fields: usize = exchange.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        if count(fields + target) > door.max_head_bytes {
-            return Err(Denial::HeadTooLarge { limit: door.max_head_bytes });
-        }
-        let expectation = exchange.headers.get(header::EXPECT);
-        match expectation.is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-            true => Ok(()),
-            false => Err(Denial::ExpectationUnknown),
-        }
+        self.door(exchange).map_or(Ok(()), |door| door.check(exchange))
     }
 
     fn lane(&self, found: &Found, exchange: &mut Exchange) -> Result<(&Service, &Route, &[Arc<Counted>]), Rejection> {
@@ -264,6 +237,9 @@ impl Worker {
             }
         };
         ledger.settle(&self.pipeline.limiter, response.status());
+        if rejection.is_some() && exchange.is_grpc {
+            response = respond::as_grpc(response);
+        }
         if let Some(api) = self.pipeline.api_for_errors(exchange) {
             cors::mark(api.cors.as_deref(), exchange, response.headers_mut());
             ledger.write_headers(api.limit_headers, exchange.now, response.headers_mut());
@@ -305,6 +281,7 @@ impl Worker {
             Target::Local(endpoint) => Box::pin(Self::answer(&judged, endpoint, account, body, ledger.waited)).await,
             Target::Fixed(fixed) => Ok((respond::fixed(fixed, &judged.service.api, &account.exchange)?, Verdict::Answered)),
             Target::Upstream => {
+                let trailers = account.exchange.takes_trailers();
                 let sending = self.forward(&judged, account, body)?;
                 let before = crate::clock::tick();
                 let response = sending.await;
@@ -314,6 +291,11 @@ impl Worker {
                     cors::forget(response.headers_mut());
                 }
                 judged.route.features.response.apply(response.headers_mut());
+                if trailers {
+                    response = response.map(|body| body.passing_trailers(trailers::rule(&judged.service.api)));
+                } else {
+                    response.headers_mut().remove(header::TRAILER);
+                }
                 Ok((response, Verdict::Forwarded))
             }
         }
@@ -354,6 +336,11 @@ impl Worker {
         panic_point!("inject");
         let exchange = &mut account.exchange;
         let used = judged.credential.as_ref().and_then(Credential::header);
+        // A body of known length has none by HTTP/1, and hardly ever by HTTP/2.
+        let body = match body.size_hint().exact() {
+            Some(_) => body,
+            None => body.passing_trailers(trailers::rule(&judged.service.api)),
+        };
         let authorized = inject::apply(&judged.service.api, judged.route, &judged.permit, used, exchange, body);
         let gap = || Failure::Internal { detail: "a service has no upstream".to_owned() };
         let upstream = self.upstreams.get(judged.index).ok_or_else(gap)?;

@@ -1,7 +1,7 @@
 //! What a client is told of a request that was not served, in its API's own words; and the headers that every answer of
 //! the gateway carries.
 
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::body::Body;
 use crate::contract::{Api, ApiFacts, ErrorAnswer, ErrorTable, Facts, Fixed};
@@ -39,6 +39,39 @@ pub fn refuse(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exc
     }
     response
 }
+
+/// The same answer for a client of gRPC: its status stands in a field, and there is no body (the protocol's `Trailers-Only`).
+pub fn as_grpc(response: Response<Body>) -> Response<Body> {
+    let (mut parts, _) = response.into_parts();
+    let words = parts.status.canonical_reason().unwrap_or_default();
+    parts.headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(parts.status)));
+    parts.headers.insert(GRPC_MESSAGE, HeaderValue::from_static(words));
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    parts.status = StatusCode::OK;
+    Response::from_parts(parts, Body::empty())
+}
+
+/// gRPC's code for a status of HTTP that is ours: nearer than what a client would make of one that it does not expect.
+fn grpc_status(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        // INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED.
+        400 | 415 | 417 | 422 => 3,
+        401 => 16,
+        403 => 7,
+        404 | 405 => 12,
+        // DEADLINE_EXCEEDED, ABORTED, RESOURCE_EXHAUSTED.
+        408 | 504 => 4,
+        409 => 10,
+        413 | 414 | 429 | 431 => 8,
+        // INTERNAL, UNAVAILABLE, UNKNOWN.
+        500 => 13,
+        502 | 503 => 14,
+        _ => 2,
+    }
+}
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Status and body of the same answer, to be shown.
 pub fn text(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exchange: &Exchange) -> (u16, String) {

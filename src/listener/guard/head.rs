@@ -170,7 +170,7 @@ impl HeadReader {
 }
 
 /// Digits alone (RFC 9110, section 8.6), and fewer than could overflow.
-fn content_length(value: &[u8]) -> Option<u64> {
+pub fn content_length(value: &[u8]) -> Option<u64> {
     let plain = (1..=MOST_DIGITS).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     if plain { std::str::from_utf8(value).ok()?.parse().ok() } else { None }
 }

@@ -12,11 +12,12 @@ mod stream;
 mod refusal;
 mod io;
 
-pub use head::HeadLimits;
+pub use head::{HeadLimits, LONGEST_METHOD, content_length};
 pub use io::Guard;
 #[cfg(any(test, feature = "internals"))]
 pub use oracle::hyper_reads_what_was_judged;
 pub use refusal::{Fault, Refusals};
+pub use syntax::malformed;
 pub use target::check as check_target;
 
 #[cfg(any(test, feature = "internals"))]

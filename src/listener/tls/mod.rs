@@ -286,6 +286,7 @@ impl Content {
 }
 
 /// What ALPN offers (RFC 7301), the better first.
-fn protocols(_: &Listener) -> Vec<Vec<u8>> {
-    vec![b"http/1.1".to_vec()]
+fn protocols(listener: &Listener) -> Vec<Vec<u8>> {
+    let http2 = listener.speaks_http2().then(|| b"h2".to_vec());
+    http2.into_iter().chain([b"http/1.1".to_vec()]).collect()
 }

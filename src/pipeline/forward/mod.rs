@@ -15,7 +15,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -257,7 +257,12 @@ fn accept(
 ) -> Result<Response<Body>, Rejection> {
     let (mut parts, incoming) = response.into_parts();
     check_framing(parts.status, &parts.headers, asked).map_err(|detail| broken(server, detail))?;
+    // What it announces may be passed on (pipeline/trailers.rs); whoever speaks HTTP/1 has to be told before.
+    let trailer = parts.headers.remove(TRAILER);
     remove_hop_by_hop(&mut parts.headers);
+    if let Some(trailer) = trailer {
+        parts.headers.insert(TRAILER, trailer);
+    }
     let body = if incoming.is_end_stream() {
         server.give_back(connection);
         Body::empty()

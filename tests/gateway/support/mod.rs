@@ -5,6 +5,7 @@ mod broken_disk;
 mod client;
 mod fault_proxy;
 mod gateway;
+pub mod http2;
 mod issuing;
 mod load;
 mod lock;

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderName};
 use http_body::{Body as _, Frame, SizeHint};
 pub use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -45,6 +46,9 @@ pub enum BodyError {
     #[error("the upstream's body: {0}")]
     Upstream(String),
 }
+
+/// Says which fields of a trailer section go on.
+pub type TrailerRule = Box<dyn Fn(&HeaderName) -> bool>;
 
 /// How a body went, for whoever logs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,8 +109,19 @@ impl Body {
     }
 
     fn stream(incoming: Incoming, patience: Duration, source: Source) -> Self {
-        let stream = Stream { incoming, patience, waiting: Deadline::default(), pacer: Pacer::default(), source };
+        let (waiting, pacer) = (Deadline::default(), Pacer::default());
+        let stream = Stream { incoming, patience, waiting, pacer, source, trailers: None, ended: false };
         Self { kind: Kind::Stream(stream), ..Self::default() }
+    }
+
+    /// Passes on the trailer fields for which `rule` holds. Without a rule all end here: whoever merges them into the header
+    /// fields (RFC 9110, section 6.5.1) would read a client's identity headers after ours.
+    #[must_use]
+    pub fn passing_trailers(mut self, rule: TrailerRule) -> Self {
+        if let Kind::Stream(stream) = &mut self.kind {
+            stream.trailers = Some(rule);
+        }
+        self
     }
 
     /// Reads all of it, for endpoints that the gateway answers itself. Such a body is small, so the time without a byte
@@ -205,7 +220,7 @@ impl http_body::Body for Body {
                 self.kind = Kind::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Kind::Stream(stream) => stream.poll(cx).map(|item| item.map(|data| data.map(Frame::data))),
+            Kind::Stream(stream) => stream.poll(cx),
         };
         self.account(&polled);
         polled
@@ -215,7 +230,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty => true,
             Kind::Full(_) => false,
-            Kind::Stream(stream) => stream.incoming.is_end_stream(),
+            Kind::Stream(stream) => stream.ended || stream.incoming.is_end_stream(),
         }
     }
 
@@ -254,6 +269,9 @@ struct Stream {
     waiting: Deadline,
     pacer: Pacer,
     source: Source,
+    trailers: Option<TrailerRule>,
+    /// All of it has been handed on, also where the connection does not say so.
+    ended: bool,
 }
 
 enum Source {
@@ -267,15 +285,16 @@ struct Cap {
 }
 
 impl Stream {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
         loop {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.waiting.stop();
-                    // Trailers end here, in both directions: no check has seen them, and whoever merges them into the
-                    // header fields (RFC 9110, section 6.5.1) would read a client's identity headers after ours.
-                    let Ok(data) = frame.into_data() else { continue };
-                    return Poll::Ready(Some(self.admit(data)));
+                    let Some(frame) = self.admit_frame(frame) else { continue };
+                    return Poll::Ready(Some(frame));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.broken(&error)))),
                 Poll::Ready(None) => {
@@ -308,7 +327,27 @@ impl Stream {
         Ok(data)
     }
 
+    fn admit_frame(&mut self, frame: Frame<Bytes>) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let frame = match frame.into_data() {
+            Ok(data) => return Some(self.admit(data).map(Frame::data)),
+            Err(frame) => frame,
+        };
+        let trailers = self.admit_trailers(frame)?;
+        // Nothing follows, and whoever speaks HTTP/2 does not ask.
+        self.end();
+        Some(Ok(Frame::trailers(trailers)))
+    }
+
+    fn admit_trailers(&self, frame: Frame<Bytes>) -> Option<HeaderMap> {
+        let rule = self.trailers.as_ref()?;
+        let fields = frame.into_trailers().ok()?;
+        let kept: HeaderMap =
+            fields.iter().filter(|(name, _)| rule(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+        (!kept.is_empty()).then_some(kept)
+    }
+
     fn end(&mut self) {
+        self.ended = true;
         if let Source::Upstream { at_end } = &mut self.source
             && let Some(at_end) = at_end.take()
         {
