@@ -37,7 +37,7 @@ fn check_finds_nothing_wrong_with_the_example() {
 #[test]
 fn check_finds_nothing_wrong_with_what_is_shipped() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
-    for file in ["docker.toml", "compose.toml", "examples/infracast.toml"] {
+    for file in ["docker.toml", "compose.toml", "examples/infracast.toml", "examples/decisions.toml"] {
         let output = Command::new(env!("CARGO_BIN_EXE_gateward"))
             .arg("check")
             .arg(folder.join(file))

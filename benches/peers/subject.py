@@ -4,8 +4,7 @@
     subject.py BENCH WORK BINARY
 
 BENCH is the folder of bench.py, whose material the configs name. `gateward` has a listener for each kind of work and no
-access log; `gateward+log` is another process, which writes one. One worker carries the requests. TLS and HTTP/2 are not
-served yet and not measured.
+access log; `gateward+log` is another process, which writes one. One worker carries the requests. HTTP/2 is not measured.
 """
 
 import json
@@ -16,7 +15,7 @@ import subprocess
 import sys
 
 PORTS = {
-    "gateward": {"plain": 21110, "HS256": 21112, "RS256": 21111, "ES256": 21111, "EdDSA": 21111, "guarded": 21114, "apikey": 21115},
+    "gateward": {"plain": 21110, "HS256": 21112, "RS256": 21111, "ES256": 21111, "EdDSA": 21111, "guarded": 21114, "apikey": 21115, "tls": 21116, "handshake": 21116},
     "gateward+log": {"log": 21118},
 }
 ADMIN = {"gateward": 21119, "gateward+log": 21120}
@@ -44,7 +43,10 @@ name = "{name}"
 address = "127.0.0.1:{port}"
 limits = {{ cold_verifications = "{never}", connections = 100000 }}
 timeouts = {{ idle = "300s" }}
+{more}
 """
+# As the peers: TLS 1.3 alone.
+TLS = 'tls = {{ certificates = [{{ cert_file = "{work}/tls.crt", key_file = "{work}/tls.key" }}], min_version = "1.3" }}'
 API = """\
 [[api]]
 name = "{name}"
@@ -82,9 +84,9 @@ quota = "{never}"
 """
 
 
-def api(name, port, body):
+def api(name, port, body, more=""):
     """A listener and the API behind it. Listeners stand before all APIs in the file: the order is TOML's only."""
-    return LISTENER.format(name=name, port=port, never=NEVER), API.format(name=name) + body
+    return LISTENER.format(name=name, port=port, never=NEVER, more=more), API.format(name=name) + body
 
 
 def routes(rules):
@@ -110,6 +112,7 @@ def works(work):
     guards = f'allow_ips = {networks}\nlimits = ["subjects"]'
     keys = IDENTITY.format(who="key.name", credential="strip") + routes('accept = ["api_key"]\nlimits = ["clients"]')
     yield api("plain", ports["plain"], routes("public = true"))
+    yield api("tls", ports["tls"], routes("public = true"), TLS.format(work=work))
     yield api("tokens", ports["RS256"], tokens(public_keys))
     yield api("secret", ports["HS256"], tokens(f'secret_file = "{work}/hs.key"'))
     yield api("guarded", ports["guarded"], tokens(public_keys, guards) + limit("subjects", "account"))

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::sync::watch;
 
+use crate::app::reload::InEffect;
 use crate::clock;
 use crate::config::report::Report;
 use crate::config::{Config, Listener};
@@ -25,11 +26,17 @@ pub fn check(config: &Config, report: &mut Report) {
 }
 
 impl Certificates {
+    /// Reads them, but for those that are `known` already.
+    ///
     /// # Errors
     /// Names the listener and each file that cannot be used.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
+    pub fn open(config: &Config, known: impl Fn(&Listener) -> Option<Arc<TlsStore>>) -> anyhow::Result<Self> {
         let mut stores = Vec::new();
         for listener in &config.listeners {
+            if let Some(store) = known(listener) {
+                stores.push(store);
+                continue;
+            }
             let store = TlsStore::load(listener).map_err(|faults| {
                 let faults: Vec<String> = faults.into_iter().map(|fault| fault.why).collect();
                 anyhow!("the listener `{}` has no TLS: {}", listener.name.value, faults.join("; "))
@@ -42,32 +49,6 @@ impl Certificates {
     /// What a listener's connections begin with. `None` in clear text.
     pub fn of(&self, listener: &Listener) -> Option<Arc<TlsStore>> {
         self.0.iter().find(|store| store.listener() == listener.name.value).cloned()
-    }
-
-    /// Shows when each certificate ends. Of two with the same first name the one that ends first.
-    pub fn show(&self, metrics: &Metrics) {
-        let stores = self.0.clone();
-        let help = "When the certificate of this name ends, in seconds since 1970";
-        metrics.gauges("gateward_certificate_expiry_seconds", help, "name", move || {
-            let mut ends: BTreeMap<String, f64> = BTreeMap::new();
-            for expiry in stores.iter().flat_map(|store| store.expiries()) {
-                let end = f64::from(u32::try_from(expiry.not_after.seconds()).unwrap_or(u32::MAX));
-                let shown = ends.entry(expiry.name).or_insert(end);
-                *shown = shown.min(end);
-            }
-            ends.into_iter().collect()
-        });
-    }
-
-    /// Takes changed files over, and warns of ends that are near, until `stop`. Looks at what the files hold, so that it
-    /// is no matter by what means they were replaced.
-    pub async fn watch(self, mut stop: watch::Receiver<bool>) {
-        let mut warned = HashSet::new();
-        while !self.0.is_empty() && !*stop.borrow() {
-            self.reload();
-            self.warn(&mut warned);
-            let _ = tokio::time::timeout(LOOK, stop.wait_for(|stop| *stop)).await;
-        }
     }
 
     fn reload(&self) {
@@ -94,6 +75,32 @@ impl Certificates {
                 tracing::warn!(name = expiry.name, "a certificate ends soon, at {}", expiry.not_after);
             }
         }
+    }
+}
+
+/// Shows when each certificate in effect ends; of two with the same first name, the one that ends first.
+pub fn show(in_effect: InEffect, metrics: &Metrics) {
+    let help = "When the certificate of this name ends, in seconds since 1970";
+    metrics.gauges("gateward_certificate_expiry_seconds", help, "name", move || {
+        let mut ends: BTreeMap<String, f64> = BTreeMap::new();
+        for expiry in in_effect.load().certificates.0.iter().flat_map(|store| store.expiries()) {
+            let end = f64::from(u32::try_from(expiry.not_after.seconds()).unwrap_or(u32::MAX));
+            let shown = ends.entry(expiry.name).or_insert(end);
+            *shown = shown.min(end);
+        }
+        ends.into_iter().collect()
+    });
+}
+
+/// Takes changed files over, and warns of ends that are near, until `stop`. Looks at what the files hold, so that it is no
+/// matter by what means they were replaced.
+pub async fn watch(in_effect: InEffect, mut stop: watch::Receiver<bool>) {
+    let mut warned = HashSet::new();
+    while !*stop.borrow() {
+        let certificates = in_effect.load().certificates.clone();
+        certificates.reload();
+        certificates.warn(&mut warned);
+        let _ = tokio::time::timeout(LOOK, stop.wait_for(|stop| *stop)).await;
     }
 }
 

@@ -2,11 +2,19 @@
 //! about a request.
 
 pub mod build;
+pub mod changes;
 pub mod certificates;
 pub mod issuers;
 pub mod load;
+mod reload;
 pub mod sample;
 pub mod serve;
+mod service_manager;
 pub mod signals;
 pub mod signing;
 pub mod upstreams;
+mod sockets;
+mod sources;
+mod takeover;
+mod watch;
+mod worker;

@@ -1,8 +1,9 @@
-//! The TLS of all upstreams: read before anything is served.
+//! The upstreams of APIs with what their TLS needs, read before anything is served.
 
-use anyhow::{Context as _, anyhow};
+use std::sync::Arc;
 
-use crate::app::load::Ready;
+use anyhow::anyhow;
+
 use crate::config::report::Report;
 use crate::config::{Config, Upstream};
 use crate::outbound::ServerTls;
@@ -16,16 +17,19 @@ pub fn check(config: &Config, report: &mut Report) {
     }
 }
 
-/// The upstream of each API, in their order, with how its servers are spoken to by TLS.
-///
-/// # Errors
-/// Names the upstream and the file that cannot be used.
-pub fn of_apis(ready: &Ready) -> anyhow::Result<Vec<(Upstream, Option<ServerTls>)>> {
-    let open = |section| {
-        let upstream = ready.config.upstream_of(section).context("an API has no upstream")?;
-        let tls = upstream.has_tls().then(|| ServerTls::new(&upstream.tls)).transpose();
-        let tls = tls.map_err(|why| anyhow!("the upstream `{}` has no TLS: {why}", upstream.name.value))?;
-        Ok((upstream, tls))
-    };
-    ready.config.apis.iter().map(open).collect()
+/// The servers of APIs, and how they are spoken to. What is the same in two generations is the very same, and keeps its
+/// connections.
+pub struct Reached {
+    pub config: Upstream,
+    pub tls: Option<ServerTls>,
+}
+
+impl Reached {
+    /// # Errors
+    /// Names the upstream and the file that cannot be used.
+    pub fn open(config: Upstream) -> anyhow::Result<Arc<Self>> {
+        let tls = config.has_tls().then(|| ServerTls::new(&config.tls)).transpose();
+        let tls = tls.map_err(|why| anyhow!("the upstream `{}` has no TLS: {why}", config.name.value))?;
+        Ok(Arc::new(Self { config, tls }))
+    }
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use http::HeaderName;
 use serde_json::{Value, json};
 
+use crate::config::cors::Cors;
 use crate::config::decode::{Decode, Decoder, Named, Node, section, words};
 use crate::config::issuer::Issuer;
 use crate::config::limit::Limit;
 use crate::config::report::{Located, Place, Report};
 use crate::config::route::Route;
+use crate::config::tls::CertificateName;
 use crate::config::value::{HostPattern, refuse_zero};
 
 section! {
@@ -44,6 +46,8 @@ section! {
         credentials: ApiCredentials = ApiCredentials::default(),
         /// What the upstream learns of the caller.
         identity: ApiIdentity = ApiIdentity::default(),
+        /// Which pages of other origins may read its answers; a route may say otherwise.
+        cors: Option<Cors> = None,
         /// Tokens that others sign and that it accepts too.
         "issuer" issuers: Vec<Issuer> = Vec::new(),
         /// Who may call which path.
@@ -76,7 +80,26 @@ section! {
         carriers: Vec<Located<String>> = Vec::new(),
         /// What API keys begin with that were made elsewhere and imported, to tell them from tokens.
         key_prefixes: Vec<Located<String>> = Vec::new(),
+        /// Who a client certificate stands for, on routes whose `accept` names "client_certificate".
+        certificate: ApiCertificate = ApiCertificate::default(),
     }
+}
+
+section! {
+    /// `certificate` of an API's credentials.
+    pub struct ApiCertificate: Default {
+        /// Which name of a certificate is its subject: the first of these kinds that it has, "uri", "dns", "email" or
+        /// "common_name". With two names of that kind it is refused.
+        subject: Vec<CertificateName> = vec![CertificateName::Uri, CertificateName::Dns, CertificateName::Email, CertificateName::CommonName],
+        /// Whether the subject is the id of an account of the realm ("store"), with its roles, or known by its certificate
+        /// alone ("certificate"), without any.
+        accounts: CertificateAccounts = CertificateAccounts::Certificate,
+    }
+}
+
+words! {
+    /// Where the subjects of client certificates are looked up.
+    pub enum CertificateAccounts { Certificate = "certificate", Store = "store" }
 }
 
 section! {
@@ -130,7 +153,13 @@ impl Api {
             report.refuse(report.at(self.place, "public_url"), why, "expected a URL such as \"https://api.example.com\"");
         }
         self.tokens.check(report);
+        let certificate = &self.credentials.certificate;
+        if certificate.subject.is_empty() {
+            let why = "`subject` is empty: no client certificate would stand for anybody";
+            report.error(report.at(certificate.place, "subject"), why);
+        }
         self.identity.check(report);
+        self.cors.iter().for_each(|cors| cors.check(report));
         self.issuers.iter().for_each(|issuer| issuer.check(report));
         self.check_issuers(report);
         self.routes.iter().for_each(|route| route.check(report));
@@ -232,7 +261,7 @@ pub fn check_identity_header(name: &str) -> Result<(), String> {
         | "upgrade" => Err(format!("`{name}` is about one connection and not forwarded (RFC 9110, 7.6.1)")),
         "transfer-encoding" | "content-length" => Err(format!("`{name}` says how long the message is")),
         "host" => Err("`Host` says which server is meant".to_owned()),
-        "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => {
+        "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-real-ip" | "x-request-id" => {
             Err(format!("`{name}` is written by the gateway itself"))
         }
         _ => Ok(()),

@@ -27,6 +27,9 @@ section! {
         /// Whether every connection begins with a header of the PROXY protocol, version 1 or 2: "off" or "required". Only
         /// proxies in `trusted_proxies` may then connect.
         proxy_protocol: ProxyProtocol = ProxyProtocol::Off,
+        /// The listener for whose APIs this one decides: it forwards nothing, and tells a proxy of yours that asks at /decisions
+        /// whether a request may pass. Only `trusted_proxies` may ask. Empty = it serves requests.
+        decides_for: Option<Located<String>> = None,
         /// The API in whose error shapes a request is refused that belongs to no API; empty = RFC 9457.
         default_api: Option<Located<String>> = None,
         /// Whether clients may speak HTTP/2 beside HTTP/1.1: over TLS by ALPN, in clear text by prior knowledge. Left out: over TLS.
@@ -79,6 +82,7 @@ impl Default for Listener {
             trusted_proxies: TrustedProxies::default(),
             tls: None,
             proxy_protocol: ProxyProtocol::Off,
+            decides_for: None,
             default_api: None,
             http2: None,
             limits: ListenerLimits::default(),
@@ -96,6 +100,10 @@ impl Listener {
     /// Reports what is wrong within the section.
     pub fn check(&self, report: &mut Report) {
         self.trusted_proxies.check(report);
+        if self.decides_for.is_some() && !self.trusted_proxies.names_someone() {
+            let why = format!("`{}` decides for others, and `trusted_proxies` names nobody who may ask it", self.name.value);
+            report.error_with_help(report.at(self.place, "decides_for"), why, ASKERS);
+        }
         self.limits.check(report);
         if let Some(tls) = &self.tls {
             tls.check(report);
@@ -194,6 +202,11 @@ impl Default for TrustedProxies {
 }
 
 impl TrustedProxies {
+    /// Whether peers are told apart: by number, everybody who can connect is a proxy.
+    fn names_someone(&self) -> bool {
+        matches!(self, Self::Networks(networks) if !networks.is_empty())
+    }
+
     fn check(&self, report: &mut Report) {
         match self {
             Self::Networks(networks) => {
@@ -232,6 +245,7 @@ impl Decode for TrustedProxies {
     }
 }
 
+const ASKERS: &str = "name the networks of the proxies that ask: what they tell of a request is believed";
 const OWN_PROXIES: &str = "name the networks of your own proxies";
 /// More proxies in a row than anybody has.
 const HOPS: RangeInclusive<u64> = 1..=16;

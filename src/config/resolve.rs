@@ -22,11 +22,11 @@ pub fn resolve(config: &Config, report: &mut Report) {
 }
 
 impl Config {
-    /// The listener that an API answers on: the one it names, else the first. `None` in a file with mistakes.
+    /// The listener that an API answers on: the one it names, else the first that serves requests. `None` in a file with mistakes.
     pub fn listener_of(&self, api: &Api) -> Option<&Listener> {
         match &api.listener {
             Some(name) => self.listeners.iter().find(|listener| listener.name.value == name.value),
-            None => self.listeners.first(),
+            None => self.listeners.iter().find(|listener| listener.decides_for.is_none()),
         }
     }
 
@@ -115,15 +115,19 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 fn check_references(config: &Config, report: &mut Report) {
-    let listeners: Vec<&str> = config.listeners.iter().map(|listener| listener.name.value.as_str()).collect();
     let upstreams: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.value.as_str()).collect();
     let apis: Vec<&str> = config.apis.iter().map(Api::label).collect();
     for name in config.listeners.iter().filter_map(|listener| listener.default_api.as_ref()) {
         check_reference("API", name, &apis, report);
     }
+    for listener in &config.listeners {
+        if let Some(name) = &listener.decides_for {
+            check_serving("decides for", name, config, report);
+        }
+    }
     for api in &config.apis {
         if let Some(name) = &api.listener {
-            check_reference("listener", name, &listeners, report);
+            check_serving("answers on", name, config, report);
         }
         let upstream = &api.upstream;
         match (is_url(&upstream.value), UpstreamUrl::parse(&upstream.value)) {
@@ -131,6 +135,17 @@ fn check_references(config: &Config, report: &mut Report) {
             (true, Err(why)) => report.refuse(upstream.place, why, "expected a URL such as \"http://127.0.0.1:9000\""),
             (false, Ok(_) | Err(_)) => check_reference("upstream", upstream, &upstreams, report),
         }
+    }
+}
+
+/// A listener that decides for another has no API of its own.
+fn check_serving(verb: &str, name: &Located<String>, config: &Config, report: &mut Report) {
+    let listeners: Vec<&str> = config.listeners.iter().map(|listener| listener.name.value.as_str()).collect();
+    check_reference("listener", name, &listeners, report);
+    let named = config.listeners.iter().find(|listener| listener.name.value == name.value);
+    if named.is_some_and(|listener| listener.decides_for.is_some()) {
+        let why = format!("nothing {verb} the listener `{}`, which decides for another", name.value);
+        report.error_with_help(name.place, why, "name a listener without `decides_for`");
     }
 }
 

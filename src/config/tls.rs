@@ -44,7 +44,7 @@ words! {
 
 words! {
     /// Names in a client certificate: of its subject alternative names (RFC 5280, section 4.2.1.6), or its common name.
-    pub enum CertificateName: Display { Uri = "uri", Dns = "dns", Email = "email", CommonName = "common_name" }
+    pub enum CertificateName { Uri = "uri", Dns = "dns", Email = "email", CommonName = "common_name" }
 }
 
 impl ListenerTls {

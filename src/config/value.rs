@@ -44,8 +44,10 @@ from_text!(SocketAddr, "an address and a port such as \"127.0.0.1:8080\" or \"[:
 from_text!(IpNet, "a network such as \"10.0.0.0/8\" or a single address", |text| Networks::parse_one(text)
     .ok_or_else(|| format!("`{text}` is no network")));
 from_text!(Scope, "a scope such as \"nodes:read\"", |text| Scope::parse(text).ok_or_else(|| format!("`{text}` is no scope")));
-from_text!(CredentialKind, "a kind of credential: \"jwt\" or \"api_key\"", |text| CredentialKind::parse(text)
-    .ok_or_else(|| format!("`{text}` is no kind of credential")));
+from_text!(CredentialKind, "a kind of credential: \"jwt\", \"api_key\" or \"client_certificate\"", |text| CredentialKind::parse(
+    text
+)
+.ok_or_else(|| format!("`{text}` is no kind of credential")));
 from_text!(Method, "an HTTP method such as \"GET\"", |text| parse_method(text));
 from_text!(HeaderName, "a header name such as \"X-Auth-User-Id\"", |text| HeaderName::from_str(text)
     .map_err(|_| format!("`{text}` is no header name")));

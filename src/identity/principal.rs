@@ -16,6 +16,8 @@ pub enum CredentialKind {
     /// A JSON Web Token, the gateway's own or an accepted issuer's.
     Jwt,
     ApiKey,
+    /// A client's certificate (X.509), verified while the connection began.
+    ClientCertificate,
 }
 
 /// Who a request comes from.
@@ -34,14 +36,14 @@ pub struct Principal {
     pub key: Option<Arc<ApiKey>>,
     /// Set when the credential belongs to a login session.
     pub session: Option<SessionId>,
-    /// Set when another issuer signed the token.
+    /// Set when another issuer signed the token or the certificate.
     pub foreign: Option<Arc<Foreign>>,
-    /// The `jti` of a token, or the id of a key: names the credential in logs without revealing it.
+    /// The `jti` of a token, the id of a key, or the serial number of a certificate: names the credential in logs without revealing it.
     pub credential_id: Arc<str>,
     pub expires_at: Option<Timestamp>,
 }
 
-/// What another issuer's token says of its bearer.
+/// What another issuer's token or certificate says of its bearer.
 #[derive(Clone, Debug)]
 pub struct Foreign {
     /// Its `iss`, or what the config calls it.
@@ -84,13 +86,17 @@ impl Principal {
 }
 
 impl CredentialKind {
-    pub const ALL: [Self; 2] = [Self::Jwt, Self::ApiKey];
+    pub const ALL: [Self; 3] = [Self::Jwt, Self::ApiKey, Self::ClientCertificate];
+    /// Those that a request carries: a route takes them where it does not say which it takes. A certificate belongs to
+    /// the connection, which may be a proxy's, and counts only where a route names it.
+    pub const CARRIED: [Self; 2] = [Self::Jwt, Self::ApiKey];
 
     /// The word that config files, contract files, logs and identity headers use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
             Self::ApiKey => "api_key",
+            Self::ClientCertificate => "client_certificate",
         }
     }
 

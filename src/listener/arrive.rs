@@ -77,7 +77,7 @@ async fn begin(mut socket: TcpStream, mut info: ConnectionInfo, settings: &Setti
     let stream = TlsAcceptor::from(terms.server.clone()).accept(socket).await.ok()?;
     let (_, session) = stream.get_ref();
     let protocol = if session.alpn_protocol() == Some(HTTP2) { Protocol::Http2 } else { Protocol::Http1 };
-    info.tls = Some(Arc::new(terms.handshake(session)?));
+    info.tls = Some(Arc::new(terms.handshake(store, session)?));
     Some(Arrived { transport: Transport::Tls(Box::new(stream)), info, protocol })
 }
 

@@ -40,6 +40,17 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Makes a socket that somebody else has bound like one of [`bind`].
+///
+/// # Errors
+/// When it is no listening socket.
+pub fn adopt(socket: &TcpListener) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(MOST_UNSENT)?;
+    Ok(())
+}
+
 /// How many connections one worker may hold.
 pub fn connection_cap(cap: ConnectionCap, workers: usize) -> usize {
     let total = match cap {
@@ -74,21 +85,9 @@ const UNLIMITED: usize = 1 << 20;
 pub mod tests {
     use super::*;
     use crate::config::report::{Located, Place};
-    use crate::config::{ListenerLimits, ListenerTimeouts};
 
     pub fn listener(address: SocketAddr) -> Listener {
-        Listener {
-            name: Located { value: "test".to_owned(), place: Place::default() },
-            address,
-            trusted_proxies: crate::config::TrustedProxies::default(),
-            tls: None,
-            proxy_protocol: crate::config::ProxyProtocol::Off,
-            default_api: None,
-            http2: None,
-            limits: ListenerLimits::default(),
-            timeouts: ListenerTimeouts::default(),
-            place: Place::default(),
-        }
+        Listener { name: Located { value: "test".to_owned(), place: Place::default() }, address, ..Listener::default() }
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub enum Verdict {
     Forwarded,
     /// The gateway answered, as an endpoint of the API.
     Answered,
+    /// A proxy that asked was told that the request may pass.
+    Allowed,
     /// The caller was refused: 4xx.
     Refused,
     /// Something of ours or of an upstream broke: 5xx.
@@ -76,6 +78,7 @@ impl Verdict {
         match self {
             Self::Forwarded => "forwarded",
             Self::Answered => "answered",
+            Self::Allowed => "allowed",
             Self::Refused => "refused",
             Self::Failed => "failed",
         }
@@ -337,7 +340,7 @@ mod tests {
             forwarded().text(Colour::Ansi),
             "2024-03-16T10:00:00.250Z \x1b[32m200 forwarded\x1b[0m GET api.example.com/v1/jobs 12.345ms \
              client=203.0.113.9 peer=[::1]:51000 credential=api_key:key-abc account=42 tenant=acme listener=public \
-             api=jobs route=jobs-list upstream=http://10.0.0.2:8000 upstream_time=12.000ms in=0 out=52 agent=curl/8.5 id=r-1"
+             protocol=HTTP/1.1 api=jobs route=jobs-list upstream=http://10.0.0.2:8000 upstream_time=12.000ms in=0 out=52 agent=curl/8.5 id=r-1"
         );
     }
 

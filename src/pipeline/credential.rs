@@ -5,21 +5,36 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
 use crate::contract::{Access, Api, Carrier, Route};
 use crate::identity::CredentialKind;
+use crate::listener::ClientCertificate;
 use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Denial, Stage};
 
-/// What was found, unverified.
+/// What was found. All that is verified of it is what the connection has verified: a certificate's signature.
 #[derive(Debug)]
-pub struct Credential {
-    pub kind: CredentialKind,
-    pub text: Text,
-    /// The header that it stood in.
-    pub header: HeaderName,
+pub enum Credential {
+    Text {
+        kind: CredentialKind,
+        text: Text,
+        /// The header that it stood in.
+        header: HeaderName,
+    },
+    Certificate(Arc<ClientCertificate>),
+}
+
+impl Credential {
+    /// The header that it stood in, if it stood in one.
+    pub fn header(&self) -> Option<&HeaderName> {
+        match self {
+            Self::Text { header, .. } => Some(header),
+            Self::Certificate(_) => None,
+        }
+    }
 }
 
 /// The text of a credential: a part of its header's value, whose bytes are the request's own and not copied. `Debug` is
@@ -55,16 +70,27 @@ pub fn extract(api: &Api, route: &Route, exchange: &mut Exchange) -> Result<Opti
         exchange.note(Stage::Credential, || "the route is public: no credential is looked for".to_owned());
         return Ok(None);
     };
-    for carrier in &api.carriers {
+    // What stands in a header of a route that takes certificates alone is no credential: it may be the upstream's own.
+    let carriers = if matches!(kinds[..], [CredentialKind::ClientCertificate]) { &[] } else { api.carriers.as_slice() };
+    for carrier in carriers {
         let Some((text, kind)) = read(api, carrier, exchange)? else { continue };
         exchange.notes.kind = Some(kind);
         if !*unmapped && !kinds.contains(&kind) {
             return Err(Denial::CredentialKindRefused { kind });
         }
         exchange.note(Stage::Credential, || format!("{kind} in {}, {} bytes", carrier.header(), text.expose().len()));
-        return Ok(Some(Credential { kind, text, header: carrier.header().clone() }));
+        return Ok(Some(Credential::Text { kind, text, header: carrier.header().clone() }));
     }
-    Err(Denial::CredentialMissing)
+    // A certificate belongs to the connection and not to the request: it comes after whatever the request itself says.
+    let certificate = exchange.tls.as_ref().and_then(|tls| tls.client(exchange.now.wall));
+    match certificate.filter(|_| kinds.contains(&CredentialKind::ClientCertificate)) {
+        Some(certificate) => {
+            exchange.notes.kind = Some(CredentialKind::ClientCertificate);
+            exchange.note(Stage::Credential, || format!("the client certificate {} of the connection", certificate.serial));
+            Ok(Some(Credential::Certificate(certificate)))
+        }
+        None => Err(Denial::CredentialMissing),
+    }
 }
 
 /// What stands in a carrier, and its kind.

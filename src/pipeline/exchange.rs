@@ -8,9 +8,9 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 use crate::clock::Now;
-use crate::contract::Operation;
+use crate::contract::{Cors, Operation};
 use crate::identity::{CredentialKind, Principal};
-use crate::listener::{ClientAddress, Fault, Peer};
+use crate::listener::{ClientAddress, Fault, Handshake, Peer};
 use crate::observe::RouteMetrics;
 use crate::pipeline::path::NormalPath;
 use crate::rejection::{Denial, Stage};
@@ -20,12 +20,42 @@ use crate::rejection::{Denial, Stage};
 pub struct Arrival {
     pub now: Now,
     pub listener: Arc<str>,
+    pub serves: Serves,
     /// Decided once, by the listener, from the connection and trusted proxies alone.
     pub client: ClientAddress,
     /// The other end of the connection.
     pub peer: SocketAddr,
+    /// What TLS has established of the connection. `None` in clear text.
+    pub tls: Option<Arc<Handshake>>,
     /// Why the head is refused, if it is.
     pub fault: Option<Fault>,
+}
+
+/// What becomes of the requests of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// They are answered.
+    Requests,
+    /// They ask whether another request may pass.
+    Decisions,
+}
+
+/// How a proxy asked, as far as its answer depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub way: Way,
+    /// It takes no other refusal than 401 and 403.
+    pub is_narrow: bool,
+    /// Headers that say nothing of this caller are wanted too.
+    pub wants_all: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Headers told of the request.
+    Headers,
+    /// The request itself did, after a prefix.
+    Path,
 }
 
 /// One request.
@@ -34,10 +64,14 @@ pub struct Exchange {
     pub request_id: String,
     pub client: IpAddr,
     pub peer: SocketAddr,
+    pub tls: Option<Arc<Handshake>>,
     pub trust: Peer,
     /// A trusted proxy named something that is no address: `client` is then that proxy.
     pub client_is_unclear: bool,
     pub listener: Arc<str>,
+    pub serves: Serves,
+    /// Set once the request is the one that was asked about.
+    pub asked: Option<Asked>,
     /// The listener has refused the head; method and headers are what could be read of it.
     pub fault: Option<Fault>,
     /// Of HTTP; for the log.
@@ -66,6 +100,9 @@ pub struct Notes {
     pub kind: Option<CredentialKind>,
     pub principal: Option<Arc<Principal>>,
     pub tenant: Option<String>,
+    /// What the route says of pages of other origins, and the origin of this one.
+    pub cors: Option<Arc<Cors>>,
+    pub origin: Option<HeaderValue>,
     pub upstream: Option<Arc<str>>,
     /// From the request's last byte given to the upstream's head taken.
     pub upstream_us: Option<u64>,
@@ -87,9 +124,12 @@ impl Exchange {
             request_id,
             client: arrival.client.ip,
             peer: arrival.peer,
+            tls: arrival.tls,
             trust: arrival.client.peer,
             client_is_unclear: arrival.client.malformed,
             listener: arrival.listener,
+            serves: arrival.serves,
+            asked: None,
             fault: arrival.fault,
             version: parts.version,
             method: parts.method,

@@ -14,7 +14,7 @@ use crate::identity::{
     Status,
 };
 use crate::listener::{ClientAddress, Peer};
-use crate::pipeline::exchange::{Arrival, Exchange};
+use crate::pipeline::exchange::{Arrival, Exchange, Serves};
 
 /// The native contract, and what a config says besides.
 pub fn api(rest: &str) -> Api {
@@ -39,8 +39,10 @@ pub fn exchange(client: &str, headers: &[(&str, &str)]) -> Exchange {
     let arrival = Arrival {
         now: clock::now(),
         listener: "public".into(),
+        serves: Serves::Requests,
         client: ClientAddress { ip, peer: Peer::Untrusted, ignored_header: None, malformed: false },
         peer: std::net::SocketAddr::new(ip, 4711),
+        tls: None,
         fault: None,
     };
     Exchange::new(request.into_parts().0, arrival, "0123456789abcdef0123456789abcdef".to_owned())

@@ -36,7 +36,7 @@ pub fn cleanse(headers: &mut HeaderMap, trust: Peer, is_ours: impl Fn(&str) -> b
     kept
 }
 
-fn remove_each(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+pub fn remove_each(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
     let found: Vec<HeaderName> = headers.keys().filter(|name| is_unwanted(name)).cloned().collect();
     for name in found {
         headers.remove(name);
@@ -276,7 +276,7 @@ fn is_method_override(text: &str) -> bool {
 
 /// All claims and overrides begin so, and most other names do not.
 fn may_be_a_claim(name: &str) -> bool {
-    name.starts_with(['x', 'f', 't', 'c'])
+    name.starts_with(['x', 'f', 't', 'c', 's'])
 }
 
 /// `name` is lower case.
@@ -330,7 +330,8 @@ static END_TO_END: [HeaderName; 7] = [
 
 /// Beginnings of fields by which servers and frameworks let a proxy name another client, host, path, method or
 /// certificate, or call a request one of their own.
-const CLAIM_FAMILIES: [&str; 5] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-", "x-ssl-"];
+const CLAIM_FAMILIES: [&str; 7] =
+    ["x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-", "x-ssl-", "ssl-client-", "client-cert"];
 
 /// Further such fields.
 const CLAIMS: [&str; 9] = [

@@ -6,14 +6,17 @@ mod exchange;
 mod headers;
 #[cfg(test)]
 mod fixture;
+mod door;
 mod routing;
 mod admit;
+mod cors;
 mod credential;
 mod authenticate;
 mod authorize;
 mod rewrite;
 mod limit;
 mod inject;
+mod decide;
 mod trailers;
 mod forward;
 mod respond;
@@ -22,6 +25,7 @@ mod account;
 mod defect;
 mod explain;
 
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,21 +35,22 @@ use http_body::Body as _;
 
 use crate::body::{Body, Incoming};
 use crate::clock::Now;
-use crate::contract::{Api, Endpoint, Operation, Route, Target};
+use crate::contract::{Api, Cors, Endpoint, Operation, Route, Target};
 use crate::issuer::Call;
 use crate::limiter::{Counted, Limiter, Spending, Waited};
 use crate::observe::Verdict;
 use crate::pipeline::account::Account;
 use crate::pipeline::authorize::Permit;
 use crate::pipeline::credential::Credential;
-use crate::pipeline::exchange::Exchange;
+use crate::pipeline::exchange::{Asked, Exchange};
 use crate::pipeline::limit::{Ledger, Limits};
 use crate::pipeline::routing::Found;
 use crate::rejection::{Denial, Failure, Rejection};
 
 pub use account::Books;
 pub use authenticate::{Authenticator, ClaimNames, ColdLimit, ForeignIssuer};
-pub use exchange::Arrival;
+pub use door::Door;
+pub use exchange::{Arrival, Serves};
 pub use explain::{Explanation, Question};
 pub use forward::Upstream;
 pub use path::NormalPath;
@@ -63,18 +68,6 @@ pub struct Pipeline {
     pub books: Arc<Books>,
 }
 
-/// What the pipeline knows of a listener.
-pub struct Door {
-    pub name: Arc<str>,
-    /// The API that answers what belongs to none.
-    pub default_api: Option<usize>,
-    pub max_uri_bytes: u64,
-    pub max_head_bytes: u64,
-    pub max_headers: u64,
-    /// How long a body may stand still.
-    pub body_progress: Duration,
-}
-
 /// One worker: the shared pipeline, and upstream connections of its own.
 pub struct Worker {
     pub pipeline: Arc<Pipeline>,
@@ -82,6 +75,9 @@ pub struct Worker {
     pub upstreams: Vec<Rc<Upstream>>,
     pub response_timeouts: Vec<Duration>,
 }
+
+/// A request that may go on; or what a browser is told that asks whether a page may send one, where nothing else is looked at.
+type Judgement<'p> = ControlFlow<Arc<Cors>, Judged<'p>>;
 
 /// A request that may go on, and where to.
 struct Judged<'p> {
@@ -97,14 +93,18 @@ struct Judged<'p> {
 
 impl Pipeline {
     /// All stages up to the decision. Changes nothing but counters, and not even those when it only peeks.
-    async fn judge(&self, exchange: &mut Exchange, ledger: &mut Ledger, spending: Spending) -> Result<Judged<'_>, Rejection> {
+    async fn judge(&self, exchange: &mut Exchange, ledger: &mut Ledger, spending: Spending) -> Result<Judgement<'_>, Rejection> {
         self.check_head(exchange)?;
-        let found = self.routing.find(exchange)?;
+        let cors_of = |found: &Found| self.services.get(found.api)?.api.routes.get(found.route)?.features.cors.clone();
+        let (found, preflight) = cors::find(&self.routing, cors_of, exchange)?;
         let (service, route, limits) = self.lane(&found, exchange)?;
         admit::check(route, exchange)?;
         let limits =
             Limits { limiter: &self.limiter, quotas: limits, realm: &service.api.facts.realm, route: &route.name, spending };
         limits.before_identity(exchange, ledger).await?;
+        if let Some(cors) = preflight {
+            return Ok(ControlFlow::Break(cors));
+        }
         let (credential, caller) = match Self::identify(service, route, exchange, spending) {
             Ok(known) => known,
             Err(rejection) => {
@@ -126,7 +126,7 @@ impl Pipeline {
         }
         let bounds = [route.max_body, other.and_then(|(other, _)| other.max_body)];
         let max_body = bounds.into_iter().flatten().min();
-        Ok(Judged {
+        Ok(ControlFlow::Continue(Judged {
             index: found.api,
             service,
             route,
@@ -135,7 +135,7 @@ impl Pipeline {
             credential,
             permit,
             max_body,
-        })
+        }))
     }
 
     fn identify(
@@ -158,17 +158,20 @@ impl Pipeline {
         let known = self.doors.iter().map(|door| &door.name);
         let mut exchange = question.pose(known, now)?.explained();
         let judged = match self.judge(&mut exchange, &mut Ledger::default(), Spending::Peek).await {
-            Ok(judged) => judged,
+            Ok(ControlFlow::Continue(judged)) => judged,
+            Ok(ControlFlow::Break(_)) => return Ok(Explanation::of_answer("preflight".to_owned(), &mut exchange)),
             Err(rejection) => {
                 let (status, body) = respond::text(&rejection, self.api_for_errors(&exchange), &self.fallback, &exchange);
                 return Ok(Explanation::of_rejection(&rejection, status, body, &mut exchange));
             }
         };
         let api = &judged.service.api;
-        if let Some(operation) = operation(judged.route) {
-            return Ok(Explanation::of_endpoint(operation, &mut exchange));
+        match &judged.route.target {
+            Target::Local(endpoint) => return Ok(Explanation::of_answer(endpoint.operation.as_str().to_owned(), &mut exchange)),
+            Target::Fixed(fixed) => return Ok(Explanation::of_answer(fixed.to_string(), &mut exchange)),
+            Target::Upstream => {}
         }
-        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let used = judged.credential.as_ref().and_then(Credential::header);
         let authorized = inject::apply(api, judged.route, &judged.permit, used, &mut exchange, Body::empty());
         Ok(Explanation::of_upstream(&judged.service.upstream, api, &authorized, &mut exchange))
     }
@@ -179,25 +182,7 @@ impl Pipeline {
             exchange.notes.host = exchange.read_host().ok();
             return Err(fault.denial.clone());
         }
-        let Some(door) = self.door(exchange) else { return Ok(()) };
-        let count = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
-        let target = exchange.uri.path_and_query().map_or(0, |target| target.as_str().len());
-        if count(target) > door.max_uri_bytes {
-            return Err(Denial::UriTooLong { limit: door.max_uri_bytes });
-        }
-        if count(exchange.headers.len()) > door.max_headers {
-            return Err(Denial::TooManyHeaders { limit: door.max_headers });
-        }
-        // As on the wire: `name: value` and a line end.
-        let fields: usize = exchange.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        if count(fields + target) > door.max_head_bytes {
-            return Err(Denial::HeadTooLarge { limit: door.max_head_bytes });
-        }
-        let expectation = exchange.headers.get(header::EXPECT);
-        match expectation.is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-            true => Ok(()),
-            false => Err(Denial::ExpectationUnknown),
-        }
+        self.door(exchange).map_or(Ok(()), |door| door.check(exchange))
     }
 
     fn lane(&self, found: &Found, exchange: &mut Exchange) -> Result<(&Service, &Route, &[Arc<Counted>]), Rejection> {
@@ -209,6 +194,10 @@ impl Pipeline {
         exchange.notes.route = Some(route.name.clone());
         exchange.notes.metrics = Some(lane.metrics.clone());
         exchange.notes.operation = operation(route);
+        if let Some(cors) = &route.features.cors {
+            exchange.notes.cors = Some(cors.clone());
+            exchange.notes.origin = exchange.headers.get(header::ORIGIN).cloned();
+        }
         Routing::describe(found, &service.api, exchange);
         Ok((service, route, &lane.limits))
     }
@@ -240,7 +229,11 @@ impl Worker {
             Err(rejection) => {
                 let api = self.pipeline.api_for_errors(exchange);
                 let verdict = if matches!(rejection, Rejection::Denied(_)) { Verdict::Refused } else { Verdict::Failed };
-                (respond::refuse(&rejection, api, &self.pipeline.fallback, exchange), verdict, Some(rejection))
+                let mut response = respond::refuse(&rejection, api, &self.pipeline.fallback, exchange);
+                if let Some(asked) = exchange.asked {
+                    decide::narrow(asked, &mut response);
+                }
+                (response, verdict, Some(rejection))
             }
         };
         ledger.settle(&self.pipeline.limiter, response.status());
@@ -248,6 +241,7 @@ impl Worker {
             response = respond::as_grpc(response);
         }
         if let Some(api) = self.pipeline.api_for_errors(exchange) {
+            cors::mark(api.cors.as_deref(), exchange, response.headers_mut());
             ledger.write_headers(api.limit_headers, exchange.now, response.headers_mut());
         }
         if let Ok(id) = http::HeaderValue::from_str(&exchange.request_id) {
@@ -264,16 +258,28 @@ impl Worker {
         ledger: &mut Ledger,
     ) -> Result<(Response<Body>, Verdict), Rejection> {
         let exchange = &mut account.exchange;
-        let judged = self.pipeline.judge(exchange, ledger, Spending::Spend).await?;
+        if exchange.serves == Serves::Decisions && exchange.fault.is_none() {
+            exchange.asked = Some(decide::pose(exchange)?);
+        }
+        let judged = match self.pipeline.judge(exchange, ledger, Spending::Spend).await? {
+            ControlFlow::Continue(judged) => judged,
+            // A proxy that asks would forward what is allowed, and nobody was looked at here.
+            ControlFlow::Break(_) if exchange.asked.is_some() => return Err(Denial::GatewayOnly.into()),
+            ControlFlow::Break(cors) => return Ok((cors::preflight(&cors, exchange), Verdict::Answered)),
+        };
         if let Some(key) = judged.permit.principal().and_then(|principal| principal.key.as_ref()) {
             judged.service.authenticator.store.touch_key(&key.id, exchange.now.wall);
         }
+        if let Some(asked) = exchange.asked {
+            return Self::decide(&judged, asked, exchange);
+        }
         let progress = self.pipeline.door(exchange).map_or(Duration::MAX, |door| door.body_progress);
-        let mut body = Body::from_client(incoming, judged.max_body, progress)?;
+        let mut body = Body::from_client(incoming, judged.max_body, progress)?.paced(judged.route.features.pace);
         account.received = (!body.is_end_stream()).then(|| body.meter());
         match &judged.route.target {
             // Boxed, because a request that is forwarded should not carry the room for answering one here.
             Target::Local(endpoint) => Box::pin(Self::answer(&judged, endpoint, account, body, ledger.waited)).await,
+            Target::Fixed(fixed) => Ok((respond::fixed(fixed, &judged.service.api, &account.exchange)?, Verdict::Answered)),
             Target::Upstream => {
                 let trailers = account.exchange.takes_trailers();
                 let sending = self.forward(&judged, account, body)?;
@@ -281,6 +287,10 @@ impl Worker {
                 let response = sending.await;
                 account.exchange.notes.upstream_us = Some(crate::clock::tick().since(before));
                 let mut response = response?;
+                if judged.route.features.cors.is_some() {
+                    cors::forget(response.headers_mut());
+                }
+                judged.route.features.response.apply(response.headers_mut());
                 if trailers {
                     response = response.map(|body| body.passing_trailers(trailers::rule(&judged.service.api)));
                 } else {
@@ -305,6 +315,17 @@ impl Worker {
         Ok((response, Verdict::Answered))
     }
 
+    /// Tells the proxy that asked that the request may pass, and for whom.
+    fn decide(judged: &Judged<'_>, asked: Asked, exchange: &mut Exchange) -> Result<(Response<Body>, Verdict), Rejection> {
+        if let Target::Local(_) | Target::Fixed(_) = judged.route.target {
+            return Err(Denial::GatewayOnly.into());
+        }
+        let api = &judged.service.api;
+        let used = judged.credential.as_ref().and_then(Credential::header);
+        let authorized = inject::apply(api, judged.route, &judged.permit, used, exchange, Body::empty());
+        Ok((decide::allow(api, &authorized, asked), Verdict::Allowed))
+    }
+
     /// Rewrites the request for the upstream. What is returned sends it.
     fn forward(
         &self,
@@ -314,7 +335,7 @@ impl Worker {
     ) -> Result<impl Future<Output = Result<Response<Body>, Rejection>>, Rejection> {
         panic_point!("inject");
         let exchange = &mut account.exchange;
-        let used = judged.credential.as_ref().map(|credential| &credential.header);
+        let used = judged.credential.as_ref().and_then(Credential::header);
         // A body of known length has none by HTTP/1, and hardly ever by HTTP/2.
         let body = match body.size_hint().exact() {
             Some(_) => body,
@@ -355,6 +376,6 @@ fn spends_by_itself(route: &Route) -> bool {
 fn operation(route: &Route) -> Option<Operation> {
     match &route.target {
         Target::Local(endpoint) => Some(endpoint.operation),
-        Target::Upstream => None,
+        Target::Fixed(_) | Target::Upstream => None,
     }
 }

@@ -19,6 +19,7 @@ pub enum Class {
     UriTooLong,
     UnsupportedMediaType,
     ExpectationFailed,
+    Misdirected,
     OverLimit,
     HeadTooLarge,
     Internal,
@@ -28,7 +29,7 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::InvalidBody,
         Self::CredentialMissing,
@@ -43,6 +44,7 @@ impl Class {
         Self::UriTooLong,
         Self::UnsupportedMediaType,
         Self::ExpectationFailed,
+        Self::Misdirected,
         Self::OverLimit,
         Self::HeadTooLarge,
         Self::Internal,
@@ -68,6 +70,7 @@ impl Class {
             Self::UriTooLong => "uri_too_long",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ExpectationFailed => "expectation_failed",
+            Self::Misdirected => "misdirected",
             Self::OverLimit => "over_limit",
             Self::HeadTooLarge => "head_too_large",
             Self::Internal => "internal",
@@ -96,6 +99,7 @@ impl Class {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::OverLimit => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -12,6 +12,7 @@ reasons! {
     pub enum Denial {
         Listener HostMissing "host_missing" BadRequest "the request names no host, or more than one";
         Listener HostMalformed "host_malformed" BadRequest "the Host header is no host name with an optional port";
+        Listener HostMisdirected { host: String } "host_misdirected" Misdirected "the host {host} has another certificate than the one that the connection began with";
         Listener HeadMalformed { what: &'static str } "head_malformed" BadRequest "the request's head is malformed: {what}";
         Listener FramingAmbiguous { what: &'static str } "framing_ambiguous" BadRequest "where the body ends could be read in two ways: {what}";
         Listener UriTooLong { limit: u64 } "uri_too_long" UriTooLong "the request target is longer than {limit} bytes";
@@ -20,13 +21,17 @@ reasons! {
         Listener ExpectationUnknown "expectation_unknown" ExpectationFailed "the Expect header asks for something else than 100-continue";
         Listener BodyTooLarge { limit: u64 } "body_too_large" BodyTooLarge "the body is larger than {limit} bytes";
         Listener BodyTimeout { seconds: u64 } "body_timeout" RequestTimeout "no byte of the body arrived for {seconds} s";
+        Listener BodyTooSlow { bytes: u64 } "body_too_slow" RequestTimeout "the body comes more slowly than {bytes} bytes a second";
         Listener BodyBroken "body_broken" BadRequest "the body ended early or its framing is broken";
+        Listener AskerUntrusted { address: std::net::IpAddr } "asker_untrusted" AddressRefused "{address} may not ask for decisions: it is not in the listener's trusted_proxies";
+        Listener QuestionMalformed { what: &'static str } "question_malformed" BadRequest "the request that is asked about is not told clearly: {what}";
         Route PathAmbiguous { what: &'static str } "path_ambiguous" BadRequest "the path may be read in two ways: {what}";
         Route ConnectRefused "connect_refused" MethodNotAllowed "CONNECT asks for a tunnel; the gateway opens none";
         Route TraceRefused "trace_refused" MethodNotAllowed "TRACE is refused: it would echo credentials";
         Route HostUnknown { host: String } "host_unknown" NotFound "no API of this listener answers to the host {host}";
         Route NoRoute "no_route" NotFound "no route matches the path";
         Route MethodNotAllowed { allow: Arc<str> } "method_not_allowed" MethodNotAllowed "the path takes {allow} only";
+        Route GatewayOnly "gateway_only" NotPermitted "the gateway answers this endpoint itself: a proxy has to send the request here, not ask about it";
         Admit AddressDenied { address: std::net::IpAddr } "address_denied" AddressRefused "{address} is on the route's deny list";
         Admit AddressNotAllowed { address: std::net::IpAddr } "address_not_allowed" AddressRefused "{address} is not on the route's allow list";
         Credential CredentialMissing "credential_missing" CredentialMissing "the route wants a credential and none was sent";
@@ -51,6 +56,8 @@ reasons! {
         Authenticate KeyUnknown "key_unknown" CredentialRefused "no such key";
         Authenticate KeyRevoked { key: KeyId } "key_revoked" CredentialRefused "the key {key} was revoked";
         Authenticate KeyExpired { key: KeyId } "key_expired" CredentialRefused "the key {key} has expired";
+        Authenticate CertificateExpired { serial: String } "certificate_expired" CredentialRefused "the client certificate {serial} has expired";
+        Authenticate CertificateSubject { serial: String } "certificate_subject" CredentialRefused "the client certificate {serial} has no name of the configured kinds, or two of one";
         Authenticate AccountDisabled { account: AccountId } "account_disabled" CredentialRefused "the account {account} is disabled";
         Authenticate AccountGone { account: String } "account_gone" CredentialRefused "the account {account} no longer exists";
         Authorize ScopeMissing { scope: String } "scope_missing" NotPermitted "the caller lacks {scope}";
@@ -93,6 +100,7 @@ impl Denial {
             Self::HeadMalformed { .. } | Self::FramingAmbiguous { .. } => Some("malformed request".to_owned()),
             Self::HostMissing | Self::HostMalformed => Some("invalid host".to_owned()),
             Self::BodyBroken => Some("the body is incomplete".to_owned()),
+            Self::HostMisdirected { .. } => Some("the connection is for another host".to_owned()),
             Self::NoRoute | Self::HostUnknown { .. } => Some("not found".to_owned()),
             _ => None,
         }

@@ -31,7 +31,8 @@ const MALFORMED: [&str; 22] = [
 
 fn bytes_of(vector: &serde_json::Value) -> Vec<u8> {
     let wire = vector["wire"].as_str().unwrap();
-    (0..wire.len()).step_by(2).map(|at| u8::from_str_radix(&wire[at..at + 2], 16).unwrap()).collect()
+    let digits: Vec<u32> = wire.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
 }
 
 /// The error with which one frame ends its stream or its connection. Streams 1 and 2, where the frames are meant for one,

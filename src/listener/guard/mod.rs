@@ -18,6 +18,7 @@ pub use io::Guard;
 pub use oracle::hyper_reads_what_was_judged;
 pub use refusal::{Fault, Refusals};
 pub use syntax::malformed;
+pub use target::check as check_target;
 
 #[cfg(any(test, feature = "internals"))]
 mod oracle;

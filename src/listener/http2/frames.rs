@@ -13,6 +13,7 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tokio::time::Instant;
 
+use crate::listener::http2::block::{Block, without_padding};
 use crate::listener::http2::hpack::Table;
 use crate::listener::timed_io::Turn;
 
@@ -40,20 +41,6 @@ pub struct BlockLimits {
     pub bytes: usize,
     /// Above it a head is not even unpacked for a refusal.
     pub fields: usize,
-}
-
-/// A header block that is held back until all of it is there.
-#[derive(Default)]
-struct Block {
-    frames: Vec<u8>,
-    /// Where the payload of its last frame begins.
-    payload: usize,
-    fragments: Vec<u8>,
-    /// Frames.
-    count: usize,
-    /// Of its first frame.
-    flags: u8,
-    stream: u32,
 }
 
 impl<I> FrameGuard<I> {
@@ -319,39 +306,6 @@ impl Frames {
     }
 }
 
-impl Block {
-    /// The same block as one that h2 takes for malformed, so that it resets the stream and its table stays right: a method
-    /// stands there once more, after everything else, and again.
-    fn malformed(self) -> Vec<u8> {
-        let mut block = self.fragments;
-        block.extend_from_slice(&[METHOD_GET, METHOD_GET]);
-        let mut frames = Vec::with_capacity(block.len() + HEAD);
-        let mut pieces = block.chunks(LARGEST).peekable();
-        let mut kind = HEADERS;
-        while let Some(piece) = pieces.next() {
-            let end = if pieces.peek().is_none() { END_HEADERS } else { 0 };
-            let first = if kind == HEADERS { self.flags & END_STREAM } else { 0 };
-            let [.., a, b, c] = piece.len().to_be_bytes();
-            frames.extend_from_slice(&[a, b, c, kind, end | first]);
-            frames.extend_from_slice(&self.stream.to_be_bytes());
-            frames.extend_from_slice(piece);
-            kind = CONTINUATION;
-        }
-        frames
-    }
-}
-
-/// The fragment that the payload of a HEADERS frame holds (RFC 9113, section 6.2). Padding that is too long is left, for
-/// h2 to refuse.
-fn without_padding(payload: &[u8], flags: u8) -> &[u8] {
-    let (padding, rest) = match payload.split_first() {
-        Some((padding, rest)) if flags & PADDED != 0 => (usize::from(*padding), rest),
-        _ => (0, payload),
-    };
-    let rest = if flags & PRIORITY_THERE != 0 { rest.get(5..).unwrap_or_default() } else { rest };
-    rest.get(..rest.len().saturating_sub(padding)).unwrap_or_default()
-}
-
 /// How many frames that ask for nothing a client may still send.
 struct Budget {
     owed: usize,
@@ -388,21 +342,18 @@ fn oversized() -> Vec<u8> {
 
 /// What a client begins with (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const HEAD: usize = 9;
+pub const HEAD: usize = 9;
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const PRIORITY_THERE: u8 = 0x20;
+pub const END_HEADERS: u8 = 4;
 const MOST_OWED: usize = 10_000;
 /// Frames each second.
 const FORGIVEN: usize = 100;
@@ -411,9 +362,7 @@ const BYTES_FOR_ONE: usize = 32;
 /// Frames of a header block. h2 takes as many as hold its largest header list and a quarter more: 82 of a mebibyte.
 const MOST_PIECES: usize = 128;
 /// The largest frame that we take, as the protocol has it at first.
-const LARGEST: usize = 16_384;
-/// `:method: GET`, from the static table (RFC 7541, section 6.1).
-const METHOD_GET: u8 = 0x82;
+pub const LARGEST: usize = 16_384;
 /// hyper's buffer holds no more at first.
 const SCRATCH_BYTES: usize = 16 << 10;
 
@@ -463,20 +412,6 @@ mod tests {
         let pieces = [&PREFACE[..10], &PREFACE[10..], &settings, &headers[..9], &headers[9..], &end[..12], &end[12..], &headers];
         let open = [Some(0), Some(0), None, Some(1), Some(1), Some(1), None, Some(2)];
         assert_eq!(followed(&pieces).1, open);
-    }
-
-    #[test]
-    fn a_malformed_block_is_the_same_and_two_methods() {
-        let fragments = vec![7; LARGEST + 5];
-        let block = Block { fragments: fragments.clone(), flags: END_STREAM | PADDED, stream: 3, ..Block::default() };
-        let frames = block.malformed();
-        let (first, second) = frames.split_at(HEAD + LARGEST);
-        assert_eq!(first[..HEAD], [0, 0x40, 0, HEADERS, END_STREAM, 0, 0, 0, 3]);
-        assert_eq!(second[..HEAD], [0, 0, 7, CONTINUATION, END_HEADERS, 0, 0, 0, 3]);
-        assert_eq!([&first[HEAD..], &second[HEAD..]].concat(), [&fragments[..], &[0x82, 0x82]].concat());
-        assert_eq!(without_padding(&[2, 0, 0, 0, 0, 9, 1, 2, 3, 0, 0], PADDED | PRIORITY_THERE), [1, 2, 3]);
-        assert_eq!(without_padding(&[1, 2, 3], 0), [1, 2, 3]);
-        assert_eq!(without_padding(&[9, 2, 3], PADDED), [0; 0]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! clients that take their answers too slowly.
 
 mod hpack;
+mod block;
 mod frames;
 mod head;
 
@@ -22,13 +23,13 @@ use hyper::server::conn::http2::{Builder, Connection};
 use hyper::service::service_fn;
 use tokio::task::spawn_local;
 
-use crate::body::Deadline;
 use crate::config::Listener;
 use crate::listener::Handler;
 use crate::listener::answer::{Answering, Taken};
 use crate::listener::connection::Course;
 use crate::listener::guard::HeadLimits;
 use crate::listener::timed_io::TimedIo;
+use crate::patience::Deadline;
 
 pub use frames::PREFACE;
 

@@ -100,11 +100,13 @@ impl Pair {
             let (names, not_after) = facts(first, now).map_err(|why| self.certificate.fault(why))?;
             // rustls says more of a key than is to be seen, so its words are not passed on.
             let key = PrivateKeyDer::from_pem_slice(key.unwrap_or_default()).map_err(|_| self.key.fault(NO_KEY))?;
-            let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-                Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    self.key.fault(format_args!("it is not the key of the certificate in {}", self.certificate.path.display()))
+            let is_foreign = |error: &Error| *error == Error::InconsistentKeys(InconsistentKeys::KeyMismatch);
+            let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match is_foreign(&error) {
+                true => {
+                    let certificate = self.certificate.path.display();
+                    self.key.fault(format_args!("it is not the key of the certificate in {certificate}"))
                 }
-                _ => self.key.fault(NO_KEY),
+                false => self.key.fault(NO_KEY),
             })?;
             Ok((key, names, not_after))
         };
@@ -133,3 +135,39 @@ fn facts(certificate: &CertificateDer<'_>, now: Timestamp) -> Result<(Vec<String
 
 const NO_CERTIFICATE: &str = "it holds no certificate; expected PEM, `-----BEGIN CERTIFICATE-----`";
 const NO_KEY: &str = "it holds no private key that can be used; expected PEM, e.g. `-----BEGIN PRIVATE KEY-----`";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(certificates: &[&[&str]]) -> Certificates {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let mut read = Certificates { all: Vec::new(), exact: HashMap::new(), wildcard: HashMap::new() };
+        for names in certificates {
+            let made = rcgen::generate_simple_self_signed(vec!["any.test".to_owned()]).unwrap();
+            let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+            let key = CertifiedKey::from_der(vec![made.cert.der().clone()], key, &provider).unwrap();
+            read.add(key, names.iter().map(|name| plain(name)).collect(), Timestamp(0));
+        }
+        read
+    }
+
+    /// N4: in any case, with or without the dot at the end.
+    #[test]
+    fn names_are_compared_as_dns_does() {
+        let certificates = of(&[&["first.test"], &["Other.Test.", "*.Wild.test"]]);
+        for name in ["other.test", "OTHER.test", "other.test.", "a.wild.test", "A.WILD.TEST."] {
+            assert_eq!(certificates.index_for(Some(name)), 1, "{name}");
+        }
+        for name in ["first.test", "wild.test", "b.a.wild.test", "*.wild.test.x", "", ".", "unknown.test"] {
+            assert_eq!(certificates.index_for(Some(name)), 0, "{name}");
+        }
+        assert_eq!(certificates.index_for(None), 0);
+    }
+
+    #[test]
+    fn an_exact_name_wins_over_a_wildcard_and_an_earlier_certificate_over_a_later_one() {
+        let certificates = of(&[&["*.test"], &["a.test", "b.test"], &["a.test", "*.test"]]);
+        assert_eq!(["a.test", "b.test", "c.test"].map(|name| certificates.index_for(Some(name))), [1, 1, 0]);
+    }
+}

@@ -6,12 +6,16 @@
 mod certificates;
 mod client;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256};
 use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion, version};
 
 use crate::clock::{self, Timestamp};
@@ -42,17 +46,26 @@ pub struct TlsStore {
 pub struct Terms {
     pub(super) server: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
+    clients: Arc<dyn ClientCertVerifier>,
     fingerprint: Fingerprint,
 }
 
 /// What TLS has established of a connection.
-#[derive(Debug)]
 pub struct Handshake {
     certificates: Arc<Certificates>,
     /// The certificate that was shown.
     shown: usize,
-    /// Verified: it was signed by one of the listener's client authorities.
-    pub client: Option<Arc<ClientCertificate>>,
+    client: Option<Client>,
+}
+
+/// A client that has shown a certificate.
+struct Client {
+    certificate: Arc<ClientCertificate>,
+    /// What it has shown, its own certificate first.
+    chain: Vec<CertificateDer<'static>>,
+    store: Arc<TlsStore>,
+    /// Under which terms it was verified the last time.
+    standing: ArcSwap<Terms>,
 }
 
 /// Whether the files have changed since they were read.
@@ -147,21 +160,37 @@ impl Terms {
         };
         let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions);
         let builder = builder.map_err(|error| whole(format!("TLS cannot be used: {error}")))?;
-        let mut server = builder.with_client_cert_verifier(verifier).with_cert_resolver(certificates.clone());
+        let mut server = builder.with_client_cert_verifier(verifier.clone()).with_cert_resolver(certificates.clone());
         server.alpn_protocols = protocols.to_vec();
+        // All that is offered is sound; auditors ask for an order all the same.
+        server.ignore_client_order = true;
         // Stateless sessions whose key changes every six hours (rustls rotates it); the one before still opens.
         server.ticketer = Ticketer::new().map_err(|error| whole(format!("there is no key for session tickets: {error}")))?;
-        Ok(Self { server: Arc::new(server), certificates, fingerprint: files.fingerprint() })
+        Ok(Self { server: Arc::new(server), certificates, clients: verifier, fingerprint: files.fingerprint() })
     }
 
-    /// What has been established. `None` when a client's certificate was verified and then cannot be read.
-    pub(super) fn handshake(&self, session: &ServerConnection) -> Option<Handshake> {
+    /// What has been established of a connection that was begun with these terms. `None` when a client's certificate was
+    /// verified and then cannot be read.
+    pub(super) fn handshake(self: &Arc<Self>, store: &Arc<TlsStore>, session: &ServerConnection) -> Option<Handshake> {
         let shown = self.certificates.index_for(session.server_name());
-        let client = match session.peer_certificates().and_then(|chain| chain.first()) {
-            Some(certificate) => Some(Arc::new(ClientCertificate::read(certificate)?)),
+        let client = match session.peer_certificates() {
+            Some(chain) => Some(Client {
+                certificate: Arc::new(ClientCertificate::read(chain.first()?)?),
+                chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+                store: store.clone(),
+                standing: ArcSwap::new(self.clone()),
+            }),
             None => None,
         };
         Some(Handshake { certificates: self.certificates.clone(), shown, client })
+    }
+
+    /// Whether a client that shows this chain would be let in.
+    fn lets_in(&self, chain: &[CertificateDer<'static>], now: Timestamp) -> bool {
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(now.0));
+        // Terms that ask for no certificate take none.
+        let asks = self.clients.offer_client_auth();
+        asks && chain.split_first().is_some_and(|(own, rest)| self.clients.verify_client_cert(own, rest, now).is_ok())
     }
 }
 
@@ -170,6 +199,27 @@ impl Handshake {
     /// (RFC 9110, section 7.4). `host` is in lower case, without port and trailing dot.
     pub fn is_for(&self, host: &str) -> bool {
         self.certificates.index_for(Some(host)) == self.shown
+    }
+
+    /// The certificate that the client has shown, signed by one of the listener's authorities. `None` without one, and when
+    /// the authorities or their revocation lists have changed since, so that it would not be let in any more.
+    pub fn client(&self, now: Timestamp) -> Option<Arc<ClientCertificate>> {
+        let client = self.client.as_ref()?;
+        let current = client.store.current.load();
+        if !Arc::ptr_eq(&current, &client.standing.load()) {
+            if !current.lets_in(&client.chain, now) {
+                return None;
+            }
+            client.standing.store(Arc::clone(&current));
+        }
+        Some(client.certificate.clone())
+    }
+}
+
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let client = self.client.as_ref().map(|client| &client.certificate);
+        f.debug_struct("Handshake").field("shown", &self.shown).field("client", &client).finish_non_exhaustive()
     }
 }
 
@@ -230,7 +280,7 @@ impl Content {
         self.read.as_ref().map_err(|why| faults.push(self.fault(why))).ok().map(Vec::as_slice)
     }
 
-    fn fault(&self, why: impl std::fmt::Display) -> TlsFault {
+    fn fault(&self, why: impl fmt::Display) -> TlsFault {
         TlsFault { place: self.place, why: format!("{}: {why}", self.path.display()) }
     }
 }

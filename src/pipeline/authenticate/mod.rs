@@ -5,6 +5,7 @@
 //! so: its times, those keys, the account and the session are looked at again each time, and what it may do is decided
 //! elsewhere, for each request.
 
+mod certificate;
 mod cold;
 mod foreign;
 
@@ -15,6 +16,7 @@ use arc_swap::ArcSwapOption;
 use serde_json::Value;
 
 use crate::clock::{Now, Timestamp};
+use crate::config::ApiCertificate;
 use crate::contract::Api;
 use crate::identity::{Account, AccountId, ApiKey, Caller, CredentialKind, Digest, Principal, SessionId};
 use crate::limiter::Spending;
@@ -32,12 +34,14 @@ pub struct Authenticator {
     /// The API's own tokens.
     pub tokens: Verifier,
     /// Those of others.
-    pub issuers: Vec<ForeignIssuer>,
+    pub issuers: Arc<[ForeignIssuer]>,
     pub keys: KeyFormat,
     pub store: Store,
     pub verified: Arc<VerifiedCache<Arc<Verified>>>,
     /// How many tokens one client may have verified.
     pub cold: ColdLimit,
+    /// Who a client certificate stands for.
+    pub certificates: ApiCertificate,
 }
 
 /// A token whose signature was verified.
@@ -68,7 +72,7 @@ impl Held for Arc<Verified> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signer {
-    /// We did; our key stays the same while the process runs.
+    /// We did. Another key of ours comes with a cache of its own.
     Own,
     /// The issuer at this place of the list, with the keys of this generation.
     Foreign { issuer: usize, generation: u64 },
@@ -89,7 +93,10 @@ impl Authenticator {
         let Some(credential) = credential else { return Ok(Caller::Anonymous) };
         let (client, now) = (exchange.client, exchange.now);
         let admit = || self.cold.spend(client, now.tick, spending);
-        let principal = self.principal(api, credential.kind, credential.text.expose(), now, admit)?;
+        let principal = match credential {
+            Credential::Text { kind, text, .. } => self.principal(api, *kind, text.expose(), now, admit)?,
+            Credential::Certificate(certificate) => Arc::new(self.certificate(api, certificate, now.wall)?),
+        };
         exchange.notes.principal = Some(principal.clone());
         exchange.note(Stage::Authenticate, || describe(&principal));
         Ok(Caller::Known(principal))
@@ -114,6 +121,8 @@ impl Authenticator {
         match kind {
             CredentialKind::Jwt => self.token(api, text, now, admit),
             CredentialKind::ApiKey => Ok(Arc::new(self.verify_key(api, text, now.wall)?)),
+            // No text is one.
+            CredentialKind::ClientCertificate => Err(Denial::CredentialKindRefused { kind }.into()),
         }
     }
 

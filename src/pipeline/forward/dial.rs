@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 use crate::body::Body;
 use crate::config::value::{Scheme, UpstreamUrl};
 use crate::outbound::ServerTls;
+use crate::pipeline::forward::read_on::ReadOn;
 use crate::pipeline::forward::resolve::Resolver;
 
 /// What connections to one server are made with.
@@ -59,11 +60,11 @@ impl Dialer {
 
 async fn speak<S>(socket: S) -> Result<SendRequest<Body>, String>
 where
-    TokioIo<S>: Read + Write + Unpin + 'static,
+    TokioIo<ReadOn<S>>: Read + Write + Unpin + 'static,
 {
     let mut http = Builder::new();
     http.writev(false).max_header_size(MOST_HEADER_BYTES).max_buf_size(BUFFER);
-    let (sender, connection) = http.handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
+    let (sender, connection) = http.handshake(TokioIo::new(ReadOn::new(socket))).await.map_err(|error| error.to_string())?;
     // Lives as long as the connection: it ends when the sender is dropped or the server closes. Its errors reach the
     // request that is on the connection, if there is one.
     spawn_local(async move {

@@ -4,6 +4,7 @@
 mod dial;
 mod outgoing;
 mod pool;
+mod read_on;
 mod resolve;
 
 use std::cell::Cell;

@@ -11,10 +11,11 @@ use http::uri::PathAndQuery;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, timeout};
 
-use crate::body::{Body, Deadline};
+use crate::body::Body;
 use crate::config::UpstreamTimeouts;
 use crate::config::value::UpstreamUrl;
 use crate::outbound::ServerTls;
+use crate::patience::Deadline;
 use crate::pipeline::forward::dial::Dialer;
 use crate::pipeline::headers::join_path;
 use crate::rejection::Failure;

@@ -11,9 +11,14 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion, version};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, NamedGroup, RootCertStore, StreamOwned, SupportedProtocolVersion, version,
+};
 
 /// Signs certificates.
 pub struct Authority {
@@ -76,6 +81,44 @@ impl Issued {
     }
 }
 
+/// Sessions without regard to the name that they were begun for: a client that offers the ticket of one name to another.
+#[derive(Debug)]
+struct Careless(ClientSessionMemoryCache);
+
+fn whatever() -> ServerName<'static> {
+    ServerName::try_from("whatever.test").unwrap()
+}
+
+impl ClientSessionStore for Careless {
+    fn set_kx_hint(&self, name: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(name, group);
+    }
+
+    fn kx_hint(&self, name: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(name)
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, session: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(whatever(), session);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(&whatever())
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.0.remove_tls12_session(&whatever());
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(whatever(), ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(&whatever())
+    }
+}
+
 /// Who connects, and how.
 #[derive(Clone)]
 pub struct Caller {
@@ -112,6 +155,17 @@ impl Caller {
         };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Self { config: Arc::new(config) }
+    }
+
+    /// The same, changed.
+    pub fn but(mut self, change: impl FnOnce(&mut ClientConfig)) -> Self {
+        change(Arc::make_mut(&mut self.config));
+        self
+    }
+
+    /// The same, who offers any session to any name.
+    pub fn careless(self) -> Self {
+        self.but(|config| config.resumption = Resumption::store(Arc::new(Careless(ClientSessionMemoryCache::new(64)))))
     }
 
     /// Connects, asks for the certificate of `name`, and ends the handshake.
@@ -152,6 +206,11 @@ impl Secured {
         self.stream.read_to_string(&mut text).map_err(|error| error.to_string())?;
         let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
         Ok((status.ok_or_else(|| format!("no answer: {text:?}"))?, text))
+    }
+
+    /// Whether the handshake went on with an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The name of the certificate that was shown, as it stands in its DER.

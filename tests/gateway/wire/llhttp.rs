@@ -132,6 +132,11 @@ fn asking_for(url: &[u8]) -> Vec<u8> {
     format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
 }
 
+/// The same for those who only want what is sent.
+pub fn named_inputs(vectors: &Value) -> Vec<(String, Vec<u8>)> {
+    inputs(vectors).into_iter().map(|input| (input.name, input.bytes)).collect()
+}
+
 fn inputs(vectors: &Value) -> Vec<Input> {
     let requests = rows(vectors, "request").into_iter().map(|(name, bytes, refused)| (name, completed(&bytes), refused));
     let urls = rows(vectors, "url").into_iter().map(|(name, url, refused)| (format!("URL / {name}"), asking_for(&url), refused));

@@ -2,6 +2,7 @@
 //! reads as strictly as one can.
 
 mod answers;
+mod behind;
 mod bodies;
 mod heads;
 mod llhttp;
