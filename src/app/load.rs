@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
 use crate::config::report::Report;
+use crate::config::{Around, Config, Outline, UsedFile};
 use crate::contract::{Api, Surroundings, compile};
 use crate::store::StoreOptions;
 
@@ -16,6 +16,10 @@ pub struct Ready {
     pub path: PathBuf,
     /// One for each `[[api]]`, in the order of the file.
     pub apis: Vec<Api>,
+    /// What the file says, key by key.
+    pub outline: Outline,
+    /// Every file that it is made of.
+    pub files: Vec<UsedFile>,
 }
 
 /// Reads the config file at `path` and the contracts of its APIs; `${env:NAME}` asks `environment`. `None` when there
@@ -24,7 +28,12 @@ pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
     let loaded = crate::config::load(path, environment, report)?;
     let around = Surroundings { folder: &loaded.folder, environment };
     let apis = loaded.config.apis.iter().filter_map(|api| compile(api, &around, report)).collect();
-    report.is_clean().then(|| Ready { config: loaded.config, path: loaded.path, apis })
+    if !report.is_clean() {
+        return None;
+    }
+    let around = Around { source: loaded.source, files: report.files(), folder: &loaded.folder, environment };
+    let outline = Outline::of(report.text(loaded.source), &around);
+    Some(Ready { config: loaded.config, path: loaded.path, apis, outline, files: report.files().to_vec() })
 }
 
 impl Ready {

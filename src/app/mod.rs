@@ -2,9 +2,17 @@
 //! about a request.
 
 pub mod build;
+pub mod changes;
 pub mod issuers;
 pub mod load;
+mod reload;
 pub mod sample;
 pub mod serve;
+mod service_manager;
 pub mod signals;
 pub mod signing;
+mod sockets;
+mod sources;
+mod takeover;
+mod watch;
+mod worker;

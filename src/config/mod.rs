@@ -7,11 +7,13 @@ pub mod value;
 mod api;
 mod counters;
 mod database;
+mod files;
 mod interpolate;
 mod issuer;
 mod limit;
 mod listener;
 mod load;
+mod outline;
 mod path;
 mod resolve;
 mod route;
@@ -24,12 +26,14 @@ pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, Sig
 pub use counters::{Counters, CountersUrl, RedisUrl, ServerAddress, Servers};
 pub use database::{PostgresHost, PostgresTls, PostgresUrl, StoreUrl};
 use decode::section;
+pub use files::{Content, UsedFile, content};
 pub use issuer::{AccountSource, Issuer, JwsAlgorithm, KeysFrom};
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode, OnOutage};
 pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, TrustedProxies};
 pub use load::load;
 #[cfg(any(test, feature = "internals"))]
 pub use load::{Loaded, parse};
+pub use outline::{Around, Difference, Outline};
 pub use route::Route;
 pub use schema::schema;
 pub use server::{AccessFormat, Admin, Level, Log, Server, Store, Workers};

@@ -1,5 +1,6 @@
 //! An API as the gateway runs it: an `[[api]]` section and its contract file, checked against each other and merged.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +95,30 @@ pub enum Access {
         /// rights, not of the credential.
         unmapped: bool,
     },
+}
+
+/// Whom it takes and with what, e.g. `jwt|api_key items:read; jwt: role editor`.
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Known { kinds, demand, by_kind, .. } = self else { return f.write_str("public") };
+        write!(f, "{}{demand}", join(kinds, "|"))?;
+        by_kind.iter().try_for_each(|(kind, demand)| write!(f, "; {kind}:{demand}"))
+    }
+}
+
+/// Each part with a blank before it.
+impl fmt::Display for Demand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.scopes.iter().try_for_each(|scope| write!(f, " {scope}"))?;
+        if !self.any_scope.is_empty() {
+            write!(f, " one of {}", join(&self.any_scope, "|"))?;
+        }
+        self.role.as_ref().map_or(Ok(()), |role| write!(f, " role {role}"))
+    }
+}
+
+fn join(items: &[impl ToString], between: &str) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
 /// What a caller must have.

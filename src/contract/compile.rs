@@ -114,6 +114,7 @@ fn load(name: &Located<String>, around: &Surroundings<'_>, report: &mut Report) 
         Some(text) => (format!("contract {}", name.value), text.to_owned(), around.folder.to_owned()),
         None if name.value.ends_with(".toml") => {
             let path = around.folder.join(&name.value);
+            report.uses(Some(name.place), path.clone());
             match std::fs::read_to_string(&path) {
                 Ok(text) => (path.display().to_string(), text, path.parent().unwrap_or(around.folder).to_owned()),
                 Err(error) => {
