@@ -28,8 +28,8 @@ const VERIFIED_TOKENS: usize = 100_000;
 const VERIFIED_BYTES: u64 = 64 << 20;
 
 /// Members of `[[api]]` of which no key and no verified token depends. What is not listed makes both anew.
-const NO_MATTER_TO_CREDENTIALS: [&str; 8] =
-    ["route", "limit", "hosts", "listener", "upstream", "identity", "endpoints", "outside"];
+const NO_MATTER_TO_CREDENTIALS: [&str; 9] =
+    ["route", "limit", "cors", "hosts", "listener", "upstream", "identity", "endpoints", "outside"];
 
 /// Opens the store that the config names.
 ///

@@ -31,9 +31,12 @@ pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
     if !report.is_clean() {
         return None;
     }
-    let around = Around { source: loaded.source, files: report.files(), folder: &loaded.folder, environment };
+    // The key of the store is made by the first start, and never read again: its coming is no change of the config.
+    let key_file = &loaded.config.store.encryption_key_file;
+    let files: Vec<UsedFile> = report.files().iter().filter(|file| file.path != *key_file).cloned().collect();
+    let around = Around { source: loaded.source, files: &files, folder: &loaded.folder, environment };
     let outline = Outline::of(report.text(loaded.source), &around);
-    Some(Ready { config: loaded.config, path: loaded.path, apis, outline, files: report.files().to_vec() })
+    Some(Ready { config: loaded.config, path: loaded.path, apis, outline, files })
 }
 
 impl Ready {

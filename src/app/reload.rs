@@ -147,7 +147,7 @@ impl Reloader {
     fn read(&mut self, old: &Generation) -> Result<Ready, Refused> {
         let mut report = Report::default();
         let ready = load(&self.path, &self.environment, &mut report);
-        self.watch.read(report.files(), &old.ready.files);
+        self.watch.read(ready.as_ref().map_or_else(|| report.files(), |ready| &ready.files), &old.ready.files);
         ready.ok_or_else(|| Refused::Invalid { words: report.to_string(), mistakes: json!(report.diagnostics()) })
     }
 

@@ -232,8 +232,7 @@ struct View {
 impl View {
     fn new(worker: Rc<Worker>, config: &Listener) -> Self {
         let serves = if config.decides_for.is_some() { Serves::Decisions } else { Serves::Requests };
-        let trusted = Trust::new(&config.trusted_proxies);
-        Self { worker, listener: config.name.value.as_str().into(), serves, trusted }
+        Self { worker, listener: config.name.value.as_str().into(), serves, trusted: Trust::new(&config.trusted_proxies) }
     }
 }
 

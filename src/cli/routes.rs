@@ -50,12 +50,13 @@ fn as_row(api: &Api, route: &Route) -> Vec<String> {
     vec![
         api.facts.name.to_string(),
         if route.methods.is_empty() { "*".to_owned() } else { join(&route.methods, ",") },
-        route.pattern.as_str().to_owned(),
+        format!("{}{}", route.pattern, route.features.condition_text()),
         route.access.to_string(),
         route.tenant.as_ref().map_or_else(String::new, |tenant| format!("{{{tenant}}}")),
         match &route.target {
             Target::Local(endpoint) => endpoint.operation.as_str().to_owned(),
             Target::Upstream => format!("-> {}", api.upstream),
+            Target::Fixed(fixed) => fixed.to_string(),
         },
         route.name.to_string(),
     ]
@@ -66,9 +67,10 @@ fn as_json(api: &Api, route: &Route) -> Value {
         Access::Public => (&[], &Demand::default(), &[]),
         Access::Known { kinds, demand, by_kind, .. } => (kinds, demand, by_kind),
     };
-    let (operation, upstream) = match &route.target {
-        Target::Local(endpoint) => (Some(endpoint.operation.as_str()), None),
-        Target::Upstream => (None, Some(&*api.upstream)),
+    let (operation, upstream, answer) = match &route.target {
+        Target::Local(endpoint) => (Some(endpoint.operation.as_str()), None, None),
+        Target::Upstream => (None, Some(&*api.upstream), None),
+        Target::Fixed(fixed) => (None, None, Some(fixed.to_string())),
     };
     json!({
         "api": *api.facts.name,
@@ -83,6 +85,9 @@ fn as_json(api: &Api, route: &Route) -> Value {
         "limits": route.limits.iter().map(|limit| &*limit.name).collect::<Vec<_>>(),
         "operation": operation,
         "upstream": upstream,
+        "answer": answer,
+        "match": route.features.asked_headers(),
+        "cors": route.features.cors.is_some(),
     })
 }
 

@@ -4,7 +4,9 @@ pub mod decode;
 pub mod report;
 pub mod value;
 
+mod answer;
 mod api;
+mod cors;
 mod counters;
 mod database;
 mod files;
@@ -23,6 +25,7 @@ mod server;
 mod upstream;
 
 pub use api::{Api, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm, check_identity_header};
+pub use cors::{Cors, OriginPattern};
 pub use counters::{Counters, CountersUrl, RedisUrl, ServerAddress, Servers};
 pub use database::{PostgresHost, PostgresTls, PostgresUrl, StoreUrl};
 use decode::section;
@@ -34,7 +37,7 @@ pub use load::load;
 #[cfg(any(test, feature = "internals"))]
 pub use load::{Loaded, parse};
 pub use outline::{Around, Difference, Outline};
-pub use route::Route;
+pub use route::{HeaderChanges, Route};
 pub use schema::schema;
 pub use server::{AccessFormat, Admin, Level, Log, Server, Store, Workers};
 pub use upstream::{Upstream, UpstreamTimeouts};

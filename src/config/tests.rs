@@ -165,6 +165,11 @@ fn with_each_example() -> Vec<String> {
         for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with(MARK)) {
             let mut lines = lines.clone();
             lines[at] = line.strip_prefix(MARK).unwrap();
+            // What goes on below stands in line with it.
+            for more in lines.iter_mut().skip(at + 1) {
+                let Some(text) = more.strip_prefix("#     ") else { break };
+                *more = text;
+            }
             out.push(with(index, lines.join("\n")));
         }
     }

@@ -10,6 +10,7 @@ use crate::config::value::{HostPattern, PathPattern, Quota};
 use crate::config::{Algorithm, Count, CredentialHandling, KeyPart, Mode, OnOutage, SigningAlgorithm};
 use crate::contract::errors::ErrorTable;
 use crate::contract::facts::ApiFacts;
+use crate::contract::features::{Cors, Features, Fixed};
 use crate::contract::fields::Fields;
 use crate::contract::file::{IdTemplate, LimitHeaders};
 use crate::contract::operation::Operation;
@@ -32,6 +33,8 @@ pub struct Api {
     pub tokens: Tokens,
     pub limit_headers: LimitHeaders,
     pub identity: IdentityHeaders,
+    /// Of answers that belong to no route.
+    pub cors: Option<Arc<Cors>>,
     /// Headers of every answer that the gateway gives itself.
     pub local_headers: HeaderMap,
 }
@@ -72,6 +75,7 @@ pub struct Route {
     pub strip_prefix: Option<Arc<str>>,
     pub credential: CredentialHandling,
     pub unused_carriers: CredentialHandling,
+    pub features: Features,
     pub target: Target,
 }
 
@@ -79,6 +83,8 @@ pub struct Route {
 pub enum Target {
     Upstream,
     Local(Arc<Endpoint>),
+    /// What the config file says.
+    Fixed(Arc<Fixed>),
 }
 
 /// Who may use a route.
@@ -221,8 +227,15 @@ impl Api {
     pub fn endpoint(&self, operation: Operation) -> Option<(&Route, &Arc<Endpoint>)> {
         self.routes.iter().find_map(|route| match &route.target {
             Target::Local(endpoint) if endpoint.operation == operation => Some((route, endpoint)),
-            Target::Local(_) | Target::Upstream => None,
+            Target::Local(_) | Target::Fixed(_) | Target::Upstream => None,
         })
+    }
+}
+
+impl Route {
+    /// Whether it takes each request for its paths.
+    pub fn takes_all(&self) -> bool {
+        self.methods.is_empty() && self.features.conditions.is_empty()
     }
 }
 

@@ -1,5 +1,6 @@
 //! A new process takes the place of an old one while requests go on, and sockets that systemd has bound are served.
 
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ fn processes_take_over_from_each_other_and_no_request_fails() {
     let load = Load::start(&[gateway.address], &["/in"; 8]);
     let fresh = Load::start_with(&[gateway.address], &["/in"; 2], "Connection: close");
     load.wait_for_more(50);
-    for workers in [3, 1, 2] {
+    for workers in [3, 2, 1] {
         let text: Vec<String> = gateway.config().lines().map(str::to_owned).collect();
         let line = |line: String| if line.starts_with("workers = ") { format!("workers = {workers}") } else { line };
         gateway.write_config(&text.into_iter().map(|text| line(text) + "\n").collect::<String>());
@@ -44,6 +45,9 @@ fn processes_take_over_from_each_other_and_no_request_fails() {
     let log = gateway.stderr();
     assert_eq!(log.matches("stopping, because another process has taken over").count(), 3, "{log}");
     assert_eq!(log.matches("stopped; every request was finished").count(), 3, "{log}");
+    for workers in ["(2 workers)", "(3 workers)", "(1 workers)"] {
+        assert!(log.contains(workers), "{workers} in {log}");
+    }
     assert_eq!(gateway.admin("GET /readyz").status, 200);
 }
 
@@ -56,11 +60,14 @@ fn a_successor_that_fails_leaves_the_old_process_as_it_was() {
     gateway.write_config(&good.replace("contract = \"native\"", "contract = \"nativ\""));
     let output = gateway.cli(&["serve", "--takeover"], "");
     assert_eq!(output.status.code(), Some(78));
-    // One whose socket is gone by the time that it is ready: it asks, is given everything and leaves.
-    gateway
-        .write_config(&good.replace("contract = \"native\"\n", "contract = \"native\"\ntokens = { key_file = \"none.pem\" }\n"));
+    // One that is handed everything and cannot have one more address that it needs.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let more = format!("[[listener]]\nname = \"more\"\naddress = \"{address}\"\n\n[admin]");
+    gateway.write_config(&good.replace("[admin]", &more));
     let output = gateway.cli(&["serve", "--takeover"], "");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
+    until("the word of it", || gateway.stderr().contains("a process that was to take over has not: it ended").then_some(()));
     assert_eq!(gateway.get("/in", &[]).status, 200);
     gateway.write_config(&good);
     upstream.reply(Reply::Slow(Duration::from_secs(1)));
