@@ -2,12 +2,12 @@
 //! body is bounded in time, a client's also in size, and all are counted. Never buffers a stream except in
 //! [`Body::collect`], which has a cap.
 
-use std::cell::Cell;
+mod meter;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName};
 use http_body::{Body as _, Frame, SizeHint};
 pub use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use crate::patience::{Deadline, Pace, Pacer};
 use crate::rejection::Denial;
+
+pub use meter::Meter;
 
 /// A body in either direction. Belongs to one thread.
 #[derive(Default)]
@@ -173,9 +174,7 @@ impl Body {
     /// A counter that goes on counting after the body has been handed on.
     pub fn meter(&mut self) -> Meter {
         let meter = self.meter.get_or_insert_default();
-        if meter.0.moved.get().is_none() {
-            meter.0.moved.set(Some(Instant::now()));
-        }
+        meter.tell_time();
         meter.clone()
     }
 
@@ -184,7 +183,9 @@ impl Body {
     pub fn when_done(mut self, tell: impl FnOnce(Done) + 'static) -> Self {
         let ended = self.is_end_stream();
         let meter = self.meter.get_or_insert_default().clone();
-        meter.0.ended.set(ended || meter.0.ended.get());
+        if ended {
+            meter.end();
+        }
         self.farewell = Some(Farewell { meter, tell: Some(Box::new(tell)) });
         self
     }
@@ -193,16 +194,15 @@ impl Body {
     fn account(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
         let ended = self.is_end_stream();
         let Some(meter) = &self.meter else { return };
-        let meter = &meter.0;
-        meter.waiting.set(polled.is_pending());
+        meter.note(polled);
         if let Poll::Ready(item @ (None | Some(Ok(_)))) = polled {
             let length = item.as_ref().and_then(|item| item.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
-            meter.bytes.set(meter.bytes.get().saturating_add(u64::try_from(length).unwrap_or(u64::MAX)));
-            // Only a meter that somebody reads meanwhile tells the time.
-            meter.moved.set(meter.moved.get().map(|_| Instant::now()));
-            meter.ended.set(ended || item.is_none());
+            meter.count(length);
+            if ended || item.is_none() {
+                meter.end();
+            }
         }
-        if meter.ended.get() {
+        if meter.has_ended() {
             self.farewell = None;
         }
     }
@@ -371,30 +371,6 @@ impl Stream {
     }
 }
 
-/// Counts a body while it goes by.
-#[derive(Clone, Default)]
-pub struct Meter(Rc<Gauge>);
-
-#[derive(Default)]
-struct Gauge {
-    bytes: Cell<u64>,
-    ended: Cell<bool>,
-    /// The reader wants more and the sender has not sent it yet.
-    waiting: Cell<bool>,
-    moved: Cell<Option<Instant>>,
-}
-
-impl Meter {
-    pub fn bytes(&self) -> u64 {
-        self.0.bytes.get()
-    }
-
-    /// Since when whoever reads the body has taken nothing. `None` while it is the sender who is waited for.
-    pub fn reader_quiet_since(&self) -> Option<Instant> {
-        if self.0.waiting.get() { None } else { self.0.moved.get() }
-    }
-}
-
 struct Farewell {
     meter: Meter,
     tell: Option<Box<dyn FnOnce(Done)>>,
@@ -402,7 +378,7 @@ struct Farewell {
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        let ending = if self.meter.0.ended.get() { Ending::Whole } else { Ending::Cut };
+        let ending = if self.meter.has_ended() { Ending::Whole } else { Ending::Cut };
         if let Some(tell) = self.tell.take() {
             tell(Done { bytes: self.meter.bytes(), ending });
         }

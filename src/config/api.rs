@@ -1,5 +1,6 @@
 //! `[[api]]`: an API behind the gateway, with its routes, limits and what the upstream learns of a caller.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -164,13 +165,16 @@ impl Api {
         self.check_issuers(report);
         self.routes.iter().for_each(|route| route.check(report));
         self.limits.iter().for_each(|limit| limit.check(report));
-        for (at, route) in self.routes.iter().enumerate() {
+        let mut alike: HashMap<_, Vec<&Route>> = HashMap::new();
+        for route in &self.routes {
             if !report.is_sound(route.place, "methods") {
                 continue;
             }
-            let clear = |earlier: &&Route| earlier.overlaps(route) && report.is_sound(earlier.place, "methods");
+            let alike = alike.entry(route.shape()).or_default();
             // The first is enough: the others overlap with that one.
-            if let Some(earlier) = self.routes.iter().take(at).find(clear) {
+            let found = alike.iter().find(|earlier| earlier.shares_a_method_with(route)).copied();
+            alike.push(route);
+            if let Some(earlier) = found {
                 let (name, line) = (&earlier.name.value, report.line(earlier.place));
                 let why = format!("`{}` takes requests that route `{name}` (line {line}) takes", route.path.value);
                 report.error_with_help(route.path.place, why, "give one of them another path, or methods of its own");

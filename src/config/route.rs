@@ -134,12 +134,14 @@ impl Route {
         self.tenant.as_ref()?.value.strip_prefix('{')?.strip_suffix('}')
     }
 
-    /// Whether there are requests that both routes match, neither more closely than the other.
-    pub fn overlaps(&self, other: &Self) -> bool {
+    /// Two routes that are alike in it, and share a method, match the same requests, neither more closely than the other.
+    pub fn shape(&self) -> (String, Vec<(String, &str)>) {
+        (self.path.value.shape(), self.asked_headers())
+    }
+
+    pub fn shares_a_method_with(&self, other: &Self) -> bool {
         let share = |other: &Self| self.methods.iter().any(|method| other.methods.contains(method));
-        self.path.value.shape() == other.path.value.shape()
-            && self.asked_headers() == other.asked_headers()
-            && (self.methods.is_empty() || other.methods.is_empty() || share(other))
+        self.methods.is_empty() || other.methods.is_empty() || share(other)
     }
 
     /// The headers that a request must have, in one order.

@@ -74,6 +74,7 @@ bad_request = { code = "-", message = "bad: {reason}" }
 invalid_body = { code = "-", message = "bad: {reason}" }
 not_found = { code = "-", message = "no" }
 method_not_allowed = { code = "-", message = "no" }
+misdirected = { code = "-", message = "not here" }
 request_timeout = { code = "-", message = "no" }
 conflict = { code = "-", message = "no" }
 body_too_large = { code = "-", message = "no" }

@@ -157,6 +157,19 @@ fn only_a_trusted_proxy_may_ask() {
     assert_eq!(at.gateway.get("/open", &[]).status, 200);
 }
 
+/// N9 B5: a reload says anew who may ask, and what is decided.
+#[test]
+fn a_reload_holds_for_decisions_too() {
+    let open = "contract = \"native\"\n[[api.route]]\nname = \"open\"\npath = \"/open\"\npublic = true\n";
+    let at = Deciding::start("\"127.0.0.1/32\"", "", open);
+    assert_eq!((at.decide("GET", "/open", &[]).status, at.decide("GET", "/other", &[]).status), (200, 401));
+    assert_eq!(at.gateway.reload_with(|text| text.replace("/open", "/other")).status, 200);
+    assert_eq!((at.decide("GET", "/open", &[]).status, at.decide("GET", "/other", &[]).status), (401, 200));
+    assert_eq!(at.gateway.reload_with(|text| text.replace("[\"127.0.0.1/32\"]", "[\"127.0.0.2/32\"]")).status, 200);
+    let answer = at.decide("GET", "/other", &[]);
+    assert_eq!(at.why(&answer), (403, "asker_untrusted".to_owned()));
+}
+
 /// B5 A2: a client adds a second telling, a proxy leaves one out: nobody guesses what was meant.
 #[test]
 fn a_request_that_is_not_told_clearly_is_refused() {

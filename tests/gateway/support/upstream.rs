@@ -76,7 +76,10 @@ impl Upstream {
                 shared.open.fetch_add(1, Ordering::SeqCst);
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
+                    let peer = socket.peer_addr().ok();
                     shared.serve(socket);
+                    // It would hold the connection open.
+                    shared.newest.lock().unwrap().take_if(|newest| newest.peer_addr().ok() == peer);
                     shared.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
