@@ -267,7 +267,7 @@ fn changed_certificates_are_taken_over_and_bad_ones_are_not() {
     until("the new certificate", || shows("second.test").then_some(()));
     assert_eq!(before.get("api.test", "/open").unwrap().0, 200);
     // Torn off in the middle.
-    fs::write(folder.join("api.pem"), &second.certificate[..second.certificate.len() / 2]).unwrap();
+    fs::write(folder.join("api.pem"), &second.certificate.as_bytes()[..second.certificate.len() / 2]).unwrap();
     until("the refusal", || (refusals() == 2).then_some(()));
     assert!(shows("second.test"));
     // As a mounted secret changes: a link that leads to another folder.

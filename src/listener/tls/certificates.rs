@@ -100,11 +100,13 @@ impl Pair {
             let (names, not_after) = facts(first, now).map_err(|why| self.certificate.fault(why))?;
             // rustls says more of a key than is to be seen, so its words are not passed on.
             let key = PrivateKeyDer::from_pem_slice(key.unwrap_or_default()).map_err(|_| self.key.fault(NO_KEY))?;
-            let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-                Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    self.key.fault(format_args!("it is not the key of the certificate in {}", self.certificate.path.display()))
+            let is_foreign = |error: &Error| *error == Error::InconsistentKeys(InconsistentKeys::KeyMismatch);
+            let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match is_foreign(&error) {
+                true => {
+                    let certificate = self.certificate.path.display();
+                    self.key.fault(format_args!("it is not the key of the certificate in {certificate}"))
                 }
-                _ => self.key.fault(NO_KEY),
+                false => self.key.fault(NO_KEY),
             })?;
             Ok((key, names, not_after))
         };
