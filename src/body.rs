@@ -14,8 +14,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 pub use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use crate::patience::{Deadline, Pace, Pacer};
 use crate::rejection::Denial;
 
 /// A body in either direction. Belongs to one thread.
@@ -88,6 +89,15 @@ impl Body {
         Ok(Self::stream(incoming, progress, Source::Client { cap }))
     }
 
+    /// Demands that it comes as fast as that.
+    #[must_use]
+    pub fn paced(mut self, pace: Option<Pace>) -> Self {
+        if let Kind::Stream(stream) = &mut self.kind {
+            stream.pacer = Pacer::new(pace);
+        }
+        self
+    }
+
     /// The body of an upstream's answer, which is cut when nothing comes for `idle`. `at_end` runs when all of it has
     /// come, and is dropped unrun when it has not.
     pub fn from_upstream(incoming: Incoming, idle: Duration, at_end: impl FnOnce() + 'static) -> Self {
@@ -95,7 +105,7 @@ impl Body {
     }
 
     fn stream(incoming: Incoming, patience: Duration, source: Source) -> Self {
-        let stream = Stream { incoming, patience, waiting: Deadline::default(), source };
+        let stream = Stream { incoming, patience, waiting: Deadline::default(), pacer: Pacer::default(), source };
         Self { kind: Kind::Stream(stream), ..Self::default() }
     }
 
@@ -242,6 +252,7 @@ struct Stream {
     patience: Duration,
     /// Runs only while the sender is waited for: a reader that is slow does not use up the sender's time.
     waiting: Deadline,
+    pacer: Pacer,
     source: Source,
 }
 
@@ -274,6 +285,7 @@ impl Stream {
                 Poll::Pending => {
                     if !self.waiting.is_running() {
                         self.waiting.start(self.patience);
+                        self.pacer.wait();
                     }
                     ready!(self.waiting.poll(cx));
                     return Poll::Ready(Some(Err(self.too_slow())));
@@ -284,6 +296,7 @@ impl Stream {
 
     fn admit(&mut self, data: Bytes) -> Result<Bytes, BodyError> {
         panic_point!(if matches!(self.source, Source::Client { .. }) { "body" } else { "answer" });
+        self.pacer.take(data.len()).map_err(BodyError::Client)?;
         if let Source::Client { cap: Some(cap) } = &mut self.source {
             let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
             cap.left = cap.left.checked_sub(length).ok_or(BodyError::Client(Denial::BodyTooLarge { limit: cap.limit }))?;
@@ -353,48 +366,6 @@ impl Drop for Farewell {
         let ending = if self.meter.0.ended.get() { Ending::Whole } else { Ending::Cut };
         if let Some(tell) = self.tell.take() {
             tell(Done { bytes: self.meter.bytes(), ending });
-        }
-    }
-}
-
-/// The end of a wait. Cheap to start and to stop for every request: the runtime's timer is only touched when it has
-/// fired too early, or would fire too late.
-#[derive(Default)]
-pub struct Deadline {
-    limit: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Deadline {
-    pub fn start(&mut self, patience: Duration) {
-        self.start_from(Instant::now(), patience);
-    }
-
-    pub fn start_from(&mut self, start: Instant, patience: Duration) {
-        self.limit = start.checked_add(patience);
-    }
-
-    pub fn stop(&mut self) {
-        self.limit = None;
-    }
-
-    pub fn is_running(&self) -> bool {
-        self.limit.is_some()
-    }
-
-    /// Ready once the time is up; never while it is stopped.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(limit) = self.limit else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(limit)));
-        if timer.deadline() > limit {
-            timer.as_mut().reset(limit);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= limit {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(limit);
         }
     }
 }

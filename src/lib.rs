@@ -76,6 +76,9 @@ mod inject_panics;
 mod identity;
 mod rejection;
 
+// How long somebody is waited for.
+mod patience;
+
 // The one body type: streamed, capped, counted.
 mod body;
 

@@ -549,3 +549,41 @@ fn the_sample_api_runs_alone_and_ends_when_told() {
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+/// What a reload would change: keys with both values, routes that open stand out, secrets stay out; the exit codes are those of
+/// diff(1), and 78 where one of the files has mistakes.
+#[test]
+fn diff_shows_what_a_reload_would_change() {
+    let old = "[store]\nurl = \"postgres://gw:hunter2@db/gw\"\n[[api]]\nname = \"nodes\"\nupstream = \"http://127.0.0.1:9000\"\n\
+               contract = \"native\"\n[[api.route]]\nname = \"r\"\npath = \"/r\"\naccept = [\"jwt\"]\n";
+    let place = Place::new(old);
+    let write = |text: &str| std::fs::write(place.path().join("new.toml"), text).unwrap();
+    write(&format!("# the same\n{old}"));
+    let same = place.run(&["diff", "new.toml"]);
+    assert_eq!((same.code, same.out.as_str(), same.err.as_str()), (Some(0), "", ""));
+
+    write(&old.replace("hunter2", "hunter3").replace("accept = [\"jwt\"]", "public = true").replace(":9000", ":9001"));
+    let differs = place.run(&["diff", "new.toml"]);
+    assert_eq!(differs.code, Some(1));
+    let lines: Vec<&str> = differs.out.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "- api.nodes.route.r.accept: [\"jwt\"]",
+            "+ api.nodes.route.r.public: true",
+            "~ api.nodes.upstream: \"http://127.0.0.1:9000\" -> \"http://127.0.0.1:9001\"",
+            "~ store.url: \"postgres://**********@db/gw\", which stands for something else now",
+            "! route r of API nodes (* /r): PUBLIC now, was for jwt",
+            "A reload would be refused; a restart is needed for store.url",
+        ]
+    );
+    assert_eq!(differs.err, "");
+    let json: Value = serde_json::from_str(&place.run(&["diff", "new.toml", "--json"]).out).unwrap();
+    assert_eq!(json["restart"], serde_json::json!(["store.url"]));
+    assert_eq!((&json["routes"][0]["old"], &json["routes"][0]["opens"]), (&"jwt".into(), &true.into()));
+
+    write("[[api]]");
+    let invalid = place.run(&["diff", "new.toml"]);
+    assert_eq!((invalid.code, invalid.out.as_str()), (Some(78), ""));
+    assert!(invalid.err.contains("new.toml"), "{}", invalid.err);
+}

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::admin::{AdminState, guard};
+use crate::admin::{AdminState, NotReloaded, guard};
 use crate::clock;
 use crate::observe::Metrics;
 
@@ -27,7 +27,8 @@ pub struct Endpoint {
     handler: fn() -> MethodRouter<Admin>,
 }
 
-/// Every endpoint of the admin listener. None of them changes anything but what is remembered of others' keys.
+/// Every endpoint of the admin listener. None of them changes anything but what is remembered of others' keys, and which
+/// version of the config's own files is in effect.
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint { method: "GET", path: "/healthz", purpose: "200 as long as the process lives", handler: || get(live) },
     Endpoint {
@@ -65,6 +66,12 @@ pub const ENDPOINTS: &[Endpoint] = &[
         path: "/jwks/refresh",
         purpose: "fetches the keys of other issuers anew and shows them",
         handler: || post(refresh_keys),
+    },
+    Endpoint {
+        method: "POST",
+        path: "/reload",
+        purpose: "reads the config anew and takes it over: what changed, or every reason why not",
+        handler: || post(reload),
     },
 ];
 
@@ -154,18 +161,28 @@ async fn refusal(State(admin): State<Admin>, Path(id): Path<String>) -> Response
 
 async fn keys(State(admin): State<Admin>) -> Response {
     let now = clock::now();
-    Json(admin.state.keys.iter().map(|source| source.status(now)).collect::<Vec<_>>()).into_response()
+    Json((admin.state.keys)().iter().map(|source| source.status(now)).collect::<Vec<_>>()).into_response()
 }
 
 async fn refresh_keys(State(admin): State<Admin>) -> Response {
     let mut fetches = JoinSet::new();
-    for source in &*admin.state.keys {
-        let source = source.clone();
+    for source in (admin.state.keys)() {
         fetches.spawn(async move { source.refresh_now().await });
     }
     // What went wrong stands in the status of each.
     let _ = fetches.join_all().await;
     keys(State(admin)).await
+}
+
+async fn reload(State(admin): State<Admin>) -> Response {
+    match timeout(RELOAD_TIME, (admin.state.reload)()).await {
+        Ok(Ok(changed)) => Json(changed).into_response(),
+        Ok(Err(NotReloaded { code, message, details })) => {
+            let status = if code == "restart_needed" { StatusCode::CONFLICT } else { StatusCode::UNPROCESSABLE_ENTITY };
+            (status, Json(json!({ "error": code, "message": message, "details": details }))).into_response()
+        }
+        Err(_) => error(StatusCode::GATEWAY_TIMEOUT, "timeout", "the reload goes on; its outcome will stand in the log"),
+    }
 }
 
 async fn unknown() -> Response {
@@ -184,3 +201,5 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response {
 
 const EXPLAIN_BODY_BYTES: usize = 256 << 10;
 const EXPLAIN_TIME: Duration = Duration::from_secs(10);
+/// Shorter than a connection's life. A new issuer's keys may take eight seconds of it.
+const RELOAD_TIME: Duration = Duration::from_secs(20);

@@ -27,6 +27,19 @@ use endpoints::ENDPOINTS;
 /// description. Given by whoever builds the pipeline, which this module does not know.
 pub type ExplainFn = Arc<dyn Fn(Value) -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send>> + Send + Sync>;
 
+/// Has the config read anew: what changed, or why it was not taken over.
+pub type ReloadFn = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Value, NotReloaded>> + Send>> + Send + Sync>;
+
+/// Why a config was not taken over. The one before it goes on.
+#[derive(Clone, Debug)]
+pub struct NotReloaded {
+    /// What kind of reason it is, for programs.
+    pub code: &'static str,
+    pub message: String,
+    /// Every mistake with its place, or the keys that want a restart.
+    pub details: Value,
+}
+
 /// What the endpoints read.
 #[derive(Clone)]
 pub struct AdminState {
@@ -34,8 +47,9 @@ pub struct AdminState {
     pub metrics: Metrics,
     pub refusals: RecentRefusals,
     pub explain: ExplainFn,
-    /// The keys of other issuers.
-    pub keys: Arc<[Arc<KeySource>]>,
+    /// The keys of other issuers, of the config in effect.
+    pub keys: Arc<dyn Fn() -> Vec<Arc<KeySource>> + Send + Sync>,
+    pub reload: ReloadFn,
 }
 
 /// Serves until `shutdown` holds true or its sender is gone; answers in the making then have two seconds.

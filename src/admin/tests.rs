@@ -44,7 +44,8 @@ impl Running {
             metrics: Metrics::default(),
             refusals: RecentRefusals::default(),
             explain,
-            keys: Arc::new([]),
+            keys: Arc::new(Vec::new),
+            reload: Arc::new(|| Box::pin(async { Ok(Value::Null) })),
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use anyhow::anyhow;
 use tokio::runtime::Handle;
 
+use crate::app::certificates::Certificates;
 use crate::app::issuers::foreign_issuers;
 use crate::app::load::Ready;
 use crate::app::signing::{key_format, signing_key, verifier};
@@ -18,7 +19,7 @@ use crate::observe::{AccessLog, Metrics, RecentRefusals};
 use crate::password::Passwords;
 use crate::pipeline::{Authenticator, Books, ColdLimit, Door, Fallback, Pipeline, Routing, Service};
 use crate::store::Store;
-use crate::token::{SigningKey, VerifiedCache};
+use crate::token::{KeySource, SigningKey, VerifiedCache};
 
 /// How many logins may wait for a hashing thread; the next one is answered 503.
 const PASSWORD_QUEUE: usize = 32;
@@ -26,6 +27,10 @@ const PASSWORD_QUEUE: usize = 32;
 /// Verified tokens that each API remembers, and what they may take.
 const VERIFIED_TOKENS: usize = 100_000;
 const VERIFIED_BYTES: u64 = 64 << 20;
+
+/// Members of `[[api]]` of which no key and no verified token depends. What is not listed makes both anew.
+const NO_MATTER_TO_CREDENTIALS: [&str; 9] =
+    ["route", "limit", "cors", "hosts", "listener", "upstream", "identity", "endpoints", "outside"];
 
 /// Opens the store that the config names.
 ///
@@ -35,21 +40,123 @@ pub async fn open_store(ready: &Ready, control: Handle) -> anyhow::Result<Store>
     Ok(Store::open(ready.store_options(), control).await?)
 }
 
+/// What lives as long as the process, whatever the config says.
+pub struct Foundation {
+    pub store: Store,
+    pub metrics: Metrics,
+    limiter: Arc<Limiter>,
+    passwords: Arc<Passwords>,
+    pub books: Arc<Books>,
+}
+
+impl Foundation {
+    /// Called on the control plane's runtime.
+    pub fn new(store: Store, counters: Option<&Counters>, log: AccessLog, metrics: Metrics) -> Self {
+        let limiter = Arc::new(limiter(counters, &metrics));
+        // One core stays free for requests, whatever is hashed.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let passwords = Arc::new(Passwords::start(cores.saturating_sub(1).max(1), PASSWORD_QUEUE));
+        let unrouted = metrics.route("", "");
+        let in_flight = Arc::new(AtomicU64::new(0));
+        let dropped = log.clone();
+        metrics.counter(
+            "gateward_access_log_dropped",
+            "Access-log lines that were dropped because the reader is slow or gone",
+            move || dropped.dropped(),
+        );
+        let cells = limiter.clone();
+        metrics.gauge("gateward_limit_cells", "Counters that limits hold in memory", move || {
+            f64::from(u32::try_from(cells.cells()).unwrap_or(u32::MAX))
+        });
+        let shown = in_flight.clone();
+        metrics.gauge("gateward_requests_in_flight", "Requests whose answer has not gone out yet", move || {
+            f64::from(u32::try_from(shown.load(std::sync::atomic::Ordering::Relaxed)).unwrap_or(u32::MAX))
+        });
+        let books = Arc::new(Books { log, refusals: RecentRefusals::default(), unrouted, in_flight });
+        Self { store, metrics, limiter, passwords, books }
+    }
+
+    /// The metrics of caches are those of this pipeline from now on.
+    pub fn show_caches(&self, pipeline: &Pipeline) {
+        let caches: Vec<_> = pipeline.services.iter().map(|service| service.authenticator.verified.clone()).collect();
+        self.metrics.gauge("gateward_verified_tokens", "Tokens whose signature need not be verified again", move || {
+            f64::from(caches.iter().map(|cache| u32::try_from(cache.count()).unwrap_or(u32::MAX)).sum::<u32>())
+        });
+    }
+}
+
+/// A config in effect, with all that was built from it.
+pub struct Generation {
+    /// From 1.
+    pub number: u64,
+    pub ready: Ready,
+    pub pipeline: Arc<Pipeline>,
+    /// In the order of the APIs. Where a section is as it was, it is the very same as in the generation before, and its
+    /// connections live on; APIs of one upstream share it.
+    pub upstreams: Vec<Arc<config::Upstream>>,
+    /// Where a listener is as it was, its sessions go on.
+    pub certificates: Certificates,
+}
+
+impl Generation {
+    /// Builds the first one, or the one after `previous`. Nothing is in effect yet.
+    ///
+    /// # Errors
+    /// When a key or a certificate cannot be read, loaded or made.
+    pub async fn build(ready: Ready, foundation: &Foundation, previous: Option<&Self>) -> anyhow::Result<Self> {
+        let certificates = Certificates::open(&ready, previous.map(|previous| (&previous.ready, &previous.certificates)))?;
+        let pipeline = pipeline(&ready, foundation, previous).await?;
+        let mut upstreams: Vec<Arc<config::Upstream>> = Vec::new();
+        for (at, section) in ready.config.apis.iter().enumerate() {
+            let earlier = ready.config.apis.iter().zip(&upstreams).take(at);
+            let shared = earlier.filter(|(api, _)| is_named(api) && api.upstream.value == section.upstream.value);
+            let shared = shared.map(|(_, upstream)| upstream.clone()).next();
+            let kept = || previous?.upstream_like(section, &ready);
+            let made = || ready.config.upstream_of(section).map(Arc::new);
+            let upstream = shared.or_else(kept).or_else(made);
+            upstreams.push(upstream.ok_or_else(|| anyhow!("`{}` has no upstream", section.label()))?);
+        }
+        let number = previous.map_or(1, |previous| previous.number.saturating_add(1));
+        Ok(Self { number, ready, pipeline, upstreams, certificates })
+    }
+
+    /// The upstream of an API in `new`, if it is here as well and nothing of it has changed.
+    fn upstream_like(&self, section: &config::Api, new: &Ready) -> Option<Arc<config::Upstream>> {
+        let name = section.upstream.value.as_str();
+        let is_same = match is_named(section) {
+            true => self.ready.outline.is_same(&new.outline, &["upstream", name], &[]),
+            false => self.ready.outline.is_same(&new.outline, &["api", section.label(), "upstream"], &[]),
+        };
+        let mut here = self.ready.config.apis.iter().zip(&self.upstreams);
+        let found = here.find(|(api, _)| api.upstream.value == name && (is_named(section) || api.label() == section.label()));
+        found.filter(|_| is_same).map(|(_, upstream)| upstream.clone())
+    }
+
+    /// The service of an API in `new`, if nothing has changed of what its credentials are judged by.
+    fn service_like(&self, section: &config::Api, new: &Ready) -> Option<&Service> {
+        let way = ["api", section.label()];
+        let is_same = self.ready.outline.is_same(&new.outline, &way, &NO_MATTER_TO_CREDENTIALS);
+        self.pipeline.services.iter().find(|service| &*service.api.facts.name == section.label()).filter(|_| is_same)
+    }
+
+    /// The keys of other issuers.
+    pub fn key_sources(&self) -> Vec<Arc<KeySource>> {
+        let services = self.pipeline.services.iter();
+        services.flat_map(|service| service.authenticator.issuers.iter()).map(|issuer| issuer.keys.clone()).collect()
+    }
+}
+
+/// Whether the upstream is a section of its own.
+fn is_named(api: &config::Api) -> bool {
+    !api.upstream.value.contains("://")
+}
+
 /// Builds what all workers share.
 ///
 /// # Errors
 /// When a signing key cannot be loaded or made.
-pub async fn pipeline(
-    ready: &Ready,
-    store: &Store,
-    counters: Option<&Counters>,
-    log: AccessLog,
-    metrics: Metrics,
-) -> anyhow::Result<Arc<Pipeline>> {
-    let limiter = Arc::new(limiter(counters, &metrics));
-    // One core stays free for requests, whatever is hashed.
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let passwords = Arc::new(Passwords::start(cores.saturating_sub(1).max(1), PASSWORD_QUEUE));
+pub async fn pipeline(ready: &Ready, foundation: &Foundation, previous: Option<&Generation>) -> anyhow::Result<Arc<Pipeline>> {
+    let Foundation { store, metrics, limiter, passwords, books } = foundation;
     let mut services = Vec::new();
     let mut apis = Vec::new();
     for (section, api) in ready.config.apis.iter().zip(&ready.apis) {
@@ -58,8 +165,12 @@ pub async fn pipeline(
         let listener = listener_of(ready, section)?;
         apis.push((Arc::<str>::from(listener.name.value.as_str()), api.clone()));
         let name = upstream.name.value.as_str().into();
-        let signing = Arc::new(signing_key(&api, store).await?);
-        let authenticator = authenticator(ready, section, &api, &signing, store, &limiter)?;
+        let before = previous.and_then(|previous| previous.service_like(section, ready));
+        let signing = match before {
+            Some(before) => before.issuer.signing.clone(),
+            None => Arc::new(signing_key(&api, store).await?),
+        };
+        let authenticator = authenticator(ready, section, &api, &signing, store, limiter, before)?;
         let issuer = Issuer {
             api: api.clone(),
             store: store.clone(),
@@ -68,7 +179,7 @@ pub async fn pipeline(
             keys: key_format(&api),
             limiter: limiter.clone(),
         };
-        services.push(Service::new(api, authenticator, issuer, name, &metrics));
+        services.push(Service::new(api, authenticator, issuer, name, metrics));
     }
     let mut routing = Routing::new(apis.iter().map(|(listener, api)| (listener.clone(), &**api)));
     for listener in &ready.config.listeners {
@@ -76,34 +187,8 @@ pub async fn pipeline(
             routing.share(listener.name.value.as_str().into(), &other.value);
         }
     }
-    let unrouted = metrics.route("", "");
-    let dropped = log.clone();
-    metrics.counter(
-        "gateward_access_log_dropped",
-        "Access-log lines that were dropped because the reader is slow or gone",
-        move || dropped.dropped(),
-    );
-    let cells = limiter.clone();
-    metrics.gauge("gateward_limit_cells", "Counters that limits hold in memory", move || {
-        f64::from(u32::try_from(cells.cells()).unwrap_or(u32::MAX))
-    });
-    let caches: Vec<_> = services.iter().map(|service| service.authenticator.verified.clone()).collect();
-    metrics.gauge("gateward_verified_tokens", "Tokens whose signature need not be verified again", move || {
-        f64::from(caches.iter().map(|cache| u32::try_from(cache.count()).unwrap_or(u32::MAX)).sum::<u32>())
-    });
-    let in_flight = Arc::new(AtomicU64::new(0));
-    let shown = in_flight.clone();
-    metrics.gauge("gateward_requests_in_flight", "Requests whose answer has not gone out yet", move || {
-        f64::from(u32::try_from(shown.load(std::sync::atomic::Ordering::Relaxed)).unwrap_or(u32::MAX))
-    });
-    Ok(Arc::new(Pipeline {
-        routing,
-        services,
-        limiter,
-        fallback: Fallback::default(),
-        doors: doors(ready),
-        books: Arc::new(Books { log, refusals: RecentRefusals::default(), unrouted, in_flight }),
-    }))
+    let (limiter, books) = (limiter.clone(), books.clone());
+    Ok(Arc::new(Pipeline { routing, services, limiter, fallback: Fallback::default(), doors: doors(ready), books }))
 }
 
 /// Without shared counters, this process counts for itself. Called on the control plane's runtime.
@@ -115,7 +200,8 @@ fn limiter(counters: Option<&Counters>, metrics: &Metrics) -> Limiter {
     }
 }
 
-/// What one API accepts: for the server, and for commands that judge as it would.
+/// What one API accepts: for the server, and for commands that judge as it would. The keys of others and the tokens that are
+/// known live on from `before`, whose credentials are judged by the same.
 ///
 /// # Errors
 /// When the keys of another issuer cannot be read, or what they are fetched with.
@@ -126,14 +212,21 @@ pub fn authenticator(
     signing: &SigningKey,
     store: &Store,
     limiter: &Arc<Limiter>,
+    before: Option<&Service>,
 ) -> anyhow::Result<Authenticator> {
     let listener = listener_of(ready, section)?;
     Ok(Authenticator {
         tokens: verifier(api, signing),
-        issuers: foreign_issuers(section)?,
+        issuers: match before {
+            Some(before) => before.authenticator.issuers.clone(),
+            None => foreign_issuers(section)?.into(),
+        },
         keys: key_format(api),
         store: store.clone(),
-        verified: Arc::new(VerifiedCache::new(VERIFIED_TOKENS, VERIFIED_BYTES)),
+        verified: match before {
+            Some(before) => before.authenticator.verified.clone(),
+            None => Arc::new(VerifiedCache::new(VERIFIED_TOKENS, VERIFIED_BYTES)),
+        },
         certificates: section.credentials.certificate.clone(),
         cold: ColdLimit::new(&listener.name.value, listener.limits.cold_verifications, limiter.clone()),
     })

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 
+use crate::app::load::Ready;
+use crate::app::reload::InEffect;
 use crate::clock;
 use crate::config::report::Report;
 use crate::config::{Config, Listener};
 use crate::listener::{Changed, TlsStore};
 use crate::observe::Metrics;
 
-/// Stores of the listeners that have TLS, in the order of the config.
+/// Those of one generation's listeners, of each that has TLS.
 #[derive(Clone, Default)]
 pub struct Certificates(Arc<[Arc<TlsStore>]>);
 
@@ -25,53 +27,32 @@ pub fn check(config: &Config, report: &mut Report) {
 }
 
 impl Certificates {
-    /// Reads them, and shows when each ends.
+    /// Reads them. A listener of which nothing has changed since `previous` keeps what it has: its sessions go on.
     ///
     /// # Errors
     /// Names the listener and each file that cannot be used.
-    pub fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
+    pub fn open(ready: &Ready, previous: Option<(&Ready, &Self)>) -> anyhow::Result<Self> {
         let mut stores = Vec::new();
-        for listener in &config.listeners {
+        for listener in &ready.config.listeners {
+            let name = listener.name.value.as_str();
+            let is_same = |before: &Ready| before.outline.is_same(&ready.outline, &["listener", name], &[]);
+            let kept = previous.filter(|(before, _)| is_same(before)).and_then(|(_, stores)| stores.of(listener));
+            if let Some(kept) = kept {
+                stores.push(kept);
+                continue;
+            }
             let store = TlsStore::load(listener).map_err(|faults| {
                 let faults: Vec<String> = faults.into_iter().map(|fault| fault.why).collect();
-                anyhow!("the listener `{}` has no TLS: {}", listener.name.value, faults.join("; "))
+                anyhow!("the listener `{name}` has no TLS: {}", faults.join("; "))
             })?;
             stores.extend(store.map(Arc::new));
         }
-        let opened = Self(stores.into());
-        opened.show(metrics);
-        Ok(opened)
+        Ok(Self(stores.into()))
     }
 
     /// What a listener's connections begin with. `None` in clear text.
     pub fn of(&self, listener: &Listener) -> Option<Arc<TlsStore>> {
         self.0.iter().find(|store| store.listener() == listener.name.value).cloned()
-    }
-
-    /// Of two certificates with the same first name the one that ends first is shown.
-    fn show(&self, metrics: &Metrics) {
-        let stores = self.0.clone();
-        let help = "When the certificate of this name ends, in seconds since 1970";
-        metrics.gauges("gateward_certificate_expiry_seconds", help, "name", move || {
-            let mut ends: BTreeMap<String, f64> = BTreeMap::new();
-            for expiry in stores.iter().flat_map(|store| store.expiries()) {
-                let end = f64::from(u32::try_from(expiry.not_after.seconds()).unwrap_or(u32::MAX));
-                let shown = ends.entry(expiry.name).or_insert(end);
-                *shown = shown.min(end);
-            }
-            ends.into_iter().collect()
-        });
-    }
-
-    /// Takes changed files over, and warns of ends that are near, until `stop`. Looks at what the files hold, so that it
-    /// is no matter by what means they were replaced.
-    pub async fn watch(self, mut stop: watch::Receiver<bool>) {
-        let mut warned = HashSet::new();
-        while !self.0.is_empty() && !*stop.borrow() {
-            self.reload();
-            self.warn(&mut warned);
-            let _ = tokio::time::timeout(LOOK, stop.wait_for(|stop| *stop)).await;
-        }
     }
 
     fn reload(&self) {
@@ -93,11 +74,40 @@ impl Certificates {
     fn warn(&self, warned: &mut HashSet<(String, u64)>) {
         let soon = clock::now().wall.plus(SOON);
         for expiry in self.0.iter().flat_map(|store| store.expiries()) {
-            if expiry.not_after < soon && warned.len() < MOST_WARNINGS && warned.insert((expiry.name.clone(), expiry.not_after.0))
-            {
+            if expiry.not_after >= soon || warned.len() >= MOST_WARNINGS {
+                continue;
+            }
+            if warned.insert((expiry.name.clone(), expiry.not_after.0)) {
                 tracing::warn!(name = expiry.name, "a certificate ends soon, at {}", expiry.not_after);
             }
         }
+    }
+}
+
+/// Shows when each certificate in use ends. Of two with the same first name the one that ends first.
+pub fn show(metrics: &Metrics, in_effect: InEffect) {
+    let help = "When the certificate of this name ends, in seconds since 1970";
+    metrics.gauges("gateward_certificate_expiry_seconds", help, "name", move || {
+        let certificates = in_effect.load().certificates.clone();
+        let mut ends: BTreeMap<String, f64> = BTreeMap::new();
+        for expiry in certificates.0.iter().flat_map(|store| store.expiries()) {
+            let end = f64::from(u32::try_from(expiry.not_after.seconds()).unwrap_or(u32::MAX));
+            let shown = ends.entry(expiry.name).or_insert(end);
+            *shown = shown.min(end);
+        }
+        ends.into_iter().collect()
+    });
+}
+
+/// Takes changed files over, and warns of ends that are near, until `stop`. Looks at what the files hold, so that it is no
+/// matter by what means they were replaced.
+pub async fn watch(in_effect: InEffect, mut stop: channel::Receiver<bool>) {
+    let mut warned = HashSet::new();
+    while !*stop.borrow() {
+        let certificates = in_effect.load().certificates.clone();
+        certificates.reload();
+        certificates.warn(&mut warned);
+        let _ = tokio::time::timeout(LOOK, stop.wait_for(|stop| *stop)).await;
     }
 }
 

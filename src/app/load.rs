@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::config::report::Report;
-use crate::config::{self, ClientAuth, Config};
+use crate::config::{self, Around, ClientAuth, Config, Outline, UsedFile};
 use crate::contract::{Access, Api, Route, Surroundings, compile};
 use crate::identity::CredentialKind;
 use crate::store::StoreOptions;
@@ -17,6 +17,10 @@ pub struct Ready {
     pub path: PathBuf,
     /// One for each `[[api]]`, in the order of the file.
     pub apis: Vec<Api>,
+    /// What the file says, key by key.
+    pub outline: Outline,
+    /// Every file that it is made of.
+    pub files: Vec<UsedFile>,
 }
 
 /// Reads the config file at `path` and the contracts of its APIs; `${env:NAME}` asks `environment`. `None` when there
@@ -25,11 +29,16 @@ pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
     let loaded = config::load(path, environment, report)?;
     let around = Surroundings { folder: &loaded.folder, environment };
     let apis: Vec<Api> = loaded.config.apis.iter().filter_map(|api| compile(api, &around, report)).collect();
-    // Of APIs that do not compile there is an error already, and the two lists do not stand side by side.
-    if report.is_clean() {
-        loaded.config.apis.iter().zip(&apis).for_each(|(section, api)| check_certificates(&loaded.config, section, api, report));
+    if !report.is_clean() {
+        return None;
     }
-    report.is_clean().then(|| Ready { config: loaded.config, path: loaded.path, apis })
+    loaded.config.apis.iter().zip(&apis).for_each(|(section, api)| check_certificates(&loaded.config, section, api, report));
+    // The key of the store is made by the first start, and never read again: its coming is no change of the config.
+    let key_file = &loaded.config.store.encryption_key_file;
+    let files: Vec<UsedFile> = report.files().iter().filter(|file| file.path != *key_file).cloned().collect();
+    let around = Around { source: loaded.source, files: &files, folder: &loaded.folder, environment };
+    let outline = Outline::of(report.text(loaded.source), &around);
+    report.is_clean().then(|| Ready { config: loaded.config, path: loaded.path, apis, outline, files })
 }
 
 /// A route that takes certificates of clients wants a listener that asks for them.

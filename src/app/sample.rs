@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::body::{Body, Incoming};
 use crate::config;
-use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings};
+use crate::listener::{self, ConnectionInfo, Fault, Handler, Live, Settings};
 
 /// A running sample API. Dropping it stops it.
 pub struct Sample {
@@ -41,7 +41,7 @@ impl Sample {
         let (stop, stopping) = watch::channel(false);
         let run = move || -> anyhow::Result<()> {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-            let settings = Rc::new(Settings::new(&config::Listener::default(), 1, Duration::from_secs(1)));
+            let settings = Live::new(Settings::new(&config::Listener::default(), 1, Duration::from_secs(1)));
             runtime.block_on(listener::serve(socket, settings, Rc::new(Echo), stopping))?;
             Ok(())
         };

@@ -1,31 +1,36 @@
 //! Runs the gateway: binds, starts one thread with a runtime of its own per worker, and stops all of it in reverse.
 
-use std::cell::Cell;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::rc::Rc;
+use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
-use http::{Request, Response};
-use tokio::runtime::{Builder, LocalOptions, Runtime};
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::admin::{self, AdminState};
-use crate::app::build;
-use crate::app::certificates::Certificates;
+use crate::admin::{self, AdminState, NotReloaded};
+use crate::app::build::{self, Foundation, Generation};
+use crate::app::certificates;
 use crate::app::load::Ready;
-use crate::app::signals::StopSignals;
-use crate::body::{Body, Incoming};
+use crate::app::reload::{Call, InEffect, LastReload, Refused, Reloader};
+use crate::app::service_manager;
+use crate::app::signals::{ReloadSignal, StopSignals};
+use crate::app::sockets::{Inherited, Listening};
+use crate::app::sources::Sources;
+use crate::app::takeover::{self, Predecessor};
+use crate::app::watch::Watch;
+use crate::app::worker::Workers;
 use crate::clock;
-use crate::config::{CountersUrl, Listener, Upstream, Workers};
+use crate::config::{self, CountersUrl};
 use crate::counter::Counters;
-use crate::listener::{self, ConnectionInfo, Fault, Handler, Settings, Trust, client_address};
-use crate::observe::{AccessLog, Health, Metrics};
-use crate::pipeline::{self, Arrival, Pipeline, Question, Serves, Worker};
+use crate::observe::{AccessLog, Diagnostics, Health, Metrics};
+use crate::pipeline::{Pipeline, Question};
 use crate::store::Store;
 use crate::token::KeySource;
 
@@ -37,69 +42,158 @@ const QUESTION: &str = "a question has a `method` and a `url`; it may have `head
 const STORE_CHECK: Duration = Duration::from_secs(2);
 /// How often it is looked whether the keys of all issuers are known.
 const KEYS_CHECK: Duration = Duration::from_millis(250);
+/// Calls for a reload that may wait for the one before.
+const WAITING_CALLS: usize = 8;
 
-/// Serves until SIGTERM or SIGINT, then drains. `started` is called once requests are taken.
+/// What the gateway is given by whoever starts it.
+pub struct Given {
+    pub ready: Ready,
+    /// What `${env:NAME}` asks when the config is read again.
+    pub environment: fn(&str) -> Option<String>,
+    pub log: AccessLog,
+    pub diagnostics: Arc<Diagnostics>,
+    /// Sockets that systemd has bound.
+    pub sockets: Vec<TcpListener>,
+    pub beginning: Beginning,
+}
+
+/// How a process begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    Afresh,
+    /// It takes the place of one that runs.
+    Takeover,
+}
+
+/// Serves until SIGTERM or SIGINT, or until another process has taken over, then drains. `started` is called once requests
+/// are taken.
 ///
 /// # Errors
 /// What could not be opened, bound or built: nothing was served then.
-pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()> {
-    let control = control_runtime()?;
+pub fn serve(given: Given, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()> {
+    let Given { ready, environment, log, diagnostics, sockets, beginning } = given;
     let workers = worker_count(ready.config.server.workers);
-    let health = Health::default();
-    health.set("listeners", Err("not bound yet".to_owned()));
-    let metrics = Metrics::default();
-    let certificates = Certificates::open(&ready.config, &metrics)?;
-    let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
-    let counters = Counters::start(&ready.config.counters, control.handle().clone(), &metrics)?;
-    if let Some(counters) = &counters {
-        let store = store.clone();
-        counters.share_changes(store.committed(), move || store.look_now());
-    }
-    let pipeline = control.block_on(build::pipeline(ready, &store, counters.as_ref(), log.clone(), metrics.clone()))?;
+    let mut control = Control::open(&ready)?;
+    let foundation = control.foundation(log.clone());
+    let (path, watch, upgrade_socket) =
+        (ready.path.clone(), Watch::new(&ready.files), ready.config.server.upgrade_socket.clone());
+    let first = Arc::new(control.runtime.block_on(Generation::build(ready, &foundation, None))?);
+    foundation.show_caches(&first.pipeline);
     // Before anyone can connect: a signal that nobody waits for ends the process at once.
-    let mut signals = control.block_on(async { StopSignals::listen() })?;
-    let sockets = bind_all(ready, workers)?;
-    let admin_address = ready.config.admin.address;
-    let admin_socket = TcpListener::bind(admin_address).map_err(|error| bind_error("admin", admin_address, &error))?;
-    let (stop, stopping) = watch::channel(false);
-    let state = AdminState {
-        health: health.clone(),
-        metrics,
-        refusals: pipeline.books.refusals.clone(),
-        explain: explain_fn(pipeline.clone()),
-        keys: key_sources(&pipeline),
-    };
-    follow_keys(&control, &state.keys, &health, &stopping);
-    let admin = control.spawn(admin::serve(admin_socket, state, stopping.clone()));
-    control.spawn(certificates.clone().watch(stopping.clone()));
-    let watcher = control.spawn(watch_store(store.clone(), health.clone()));
+    let (mut signals, reload_signal) =
+        control.runtime.block_on(async { anyhow::Ok((StopSignals::listen()?, ReloadSignal::listen()?)) })?;
+    let mut listening = Listening::new(upgrade_socket.as_deref());
+    let (predecessor, mut inherited) = inherit(sockets, beginning, upgrade_socket.as_deref())?;
+    let config = &first.ready.config;
+    let bound = listening.bind(&config.listeners, workers, &mut inherited)?;
+    let admin_socket = listening.bind_admin(config.admin.address, &mut inherited)?;
+    check_left(&inherited, predecessor.as_ref())?;
+    listening.keep(&config.listeners, bound.kept);
+    let in_effect = Arc::new(ArcSwap::new(first.clone()));
+    let (calls, called) = mpsc::channel(WAITING_CALLS);
+    let sources = control.start(&in_effect, admin_socket, calls.clone());
     let (drain, draining) = watch::channel(false);
     let ended = Arc::new(Notify::new());
-    let threads = start_workers(ready, &certificates, &pipeline, sockets, &draining, &ended)?;
-    health.set("listeners", Ok(()));
-    announce(ready, &store, workers);
-    started(&pipeline);
-    let time = ready.config.server.drain_timeout;
-    control.block_on(async {
+    let threads = Workers::start(&first, bound.shares, &draining, &ended)?;
+    let outcome = LastReload::at_start(clock::now().wall, &control.metrics, &in_effect);
+    let (in_effect_then, ears) = (in_effect.clone(), threads.ears());
+    let alive = control.runtime.spawn(service_manager::stay_alive(ears.clone()));
+    let reloader =
+        Reloader { path, environment, foundation, in_effect, workers: ears, listening, sources, watch, diagnostics, outcome };
+    let reloads = control.runtime.spawn(reloader.run(called, reload_signal, draining));
+    control.health.set("listeners", Ok(()));
+    announce(&first.ready, &control.store, workers);
+    let upgrades = control.runtime.block_on(async { upgrade_socket.as_deref().map(takeover::listen).transpose() })?;
+    // From here on nothing can fail that would leave the place empty.
+    if let Some(predecessor) = predecessor {
+        predecessor.release();
+    }
+    service_manager::ready();
+    started(&first.pipeline);
+    let end = control.runtime.block_on(async {
         tokio::select! {
-            () = signals.any() => tracing::info!("stopping: requests in flight have {time:?}"),
-            // Half a gateway that calls itself ready is worse than none: whoever watches the process starts a whole one.
-            () = ended.notified() => tracing::error!("stopping, because a worker has ended: the others' requests have {time:?}"),
+            () = signals.any() => End::Signal,
+            () = ended.notified() => End::WorkerEnded,
+            () = succeeded(upgrades, calls) => End::Succeeded,
         }
     });
-    health.drain();
+    end.announce(in_effect_then.load().ready.config.server.drain_timeout);
+    service_manager::stopping();
+    control.health.drain();
+    if end == End::Succeeded {
+        control.leave_admin();
+    }
     let _ = drain.send(true);
-    let cut = join(threads);
-    watcher.abort();
-    let _ = stop.send(true);
-    control.block_on(async {
-        let _ = admin.await;
-        if let Some(counters) = &counters {
-            counters.close().await;
+    let cut = threads.join();
+    alive.abort();
+    control.runtime.block_on(async { drop(reloads.await) });
+    control.close();
+    report_end(&cut, &log);
+    cut.map(|_| ())
+}
+
+/// What a process inherits: from the one whose place it takes, else from systemd.
+fn inherit(
+    sockets: Vec<TcpListener>,
+    beginning: Beginning,
+    upgrade_socket: Option<&Path>,
+) -> anyhow::Result<(Option<Predecessor>, Inherited)> {
+    if beginning == Beginning::Afresh {
+        return Ok((None, Inherited::new(sockets)));
+    }
+    let path =
+        upgrade_socket.context("--takeover needs `server.upgrade_socket` in the config, here and of the process that runs")?;
+    let Some(mut predecessor) = Predecessor::ask(path)? else {
+        tracing::info!("nobody hands sockets over at {}: this is an ordinary start", path.display());
+        return Ok((None, Inherited::new(sockets)));
+    };
+    let sockets = std::mem::take(&mut predecessor.sockets);
+    Ok((Some(predecessor), Inherited::new(sockets)))
+}
+
+/// A socket that nobody serves would take connections and answer none.
+fn check_left(inherited: &Inherited, predecessor: Option<&Predecessor>) -> anyhow::Result<()> {
+    match (inherited.left().as_slice(), predecessor) {
+        ([], _) => Ok(()),
+        // The one that hands it over serves what waits there, and closes it.
+        (_, Some(_)) => Ok(()),
+        (left, None) => bail!(
+            "sockets were passed for {}, and no listener of the config has that address: `address` is to be that of `ListenStream=`",
+            left.join(", ")
+        ),
+    }
+}
+
+async fn succeeded(upgrades: Option<UnixListener>, calls: mpsc::Sender<Call>) {
+    match upgrades {
+        Some(upgrades) => takeover::successor(upgrades, calls).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Why a process ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Signal,
+    /// Half a gateway that calls itself ready is worse than none: whoever watches the process starts a whole one.
+    WorkerEnded,
+    Succeeded,
+}
+
+impl End {
+    fn announce(self, time: Duration) {
+        match self {
+            Self::Signal => tracing::info!("stopping: requests in flight have {time:?}"),
+            Self::WorkerEnded => tracing::error!("stopping, because a worker has ended: the others' requests have {time:?}"),
+            Self::Succeeded => {
+                tracing::info!("stopping, because another process has taken over: requests in flight have {time:?}");
+            }
         }
-        store.close().await;
-    });
-    match &cut {
+    }
+}
+
+fn report_end(cut: &anyhow::Result<usize>, log: &AccessLog) {
+    match cut {
         Ok(0) => tracing::info!("stopped; every request was finished"),
         Ok(cut) => tracing::warn!("stopped; {cut} connections were cut because the drain time was over"),
         Err(error) => tracing::error!("stopped; {error:#}"),
@@ -107,7 +201,86 @@ pub fn serve(ready: &Ready, log: &AccessLog, started: impl FnOnce(&Pipeline)) ->
     if !log.close(Duration::from_secs(2)) {
         tracing::warn!("the access log could not be written to its end");
     }
-    cut.map(|_| ())
+}
+
+/// Everything that carries no request: store, counters, admin listener, keys of other issuers.
+struct Control {
+    runtime: Runtime,
+    health: Health,
+    metrics: Metrics,
+    store: Store,
+    counters: Option<Counters>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    stop_admin: watch::Sender<bool>,
+    admin: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Control {
+    fn open(ready: &Ready) -> anyhow::Result<Self> {
+        let runtime = control_runtime()?;
+        let health = Health::default();
+        health.set("listeners", Err("not bound yet".to_owned()));
+        let metrics = Metrics::default();
+        let store = runtime.block_on(build::open_store(ready, runtime.handle().clone()))?;
+        let counters = Counters::start(&ready.config.counters, runtime.handle().clone(), &metrics)?;
+        if let Some(counters) = &counters {
+            let store = store.clone();
+            counters.share_changes(store.committed(), move || store.look_now());
+        }
+        let (stop, stop_admin) = (watch::Sender::new(false), watch::Sender::new(false));
+        Ok(Self { runtime, health, metrics, store, counters, tasks: JoinSet::new(), stop, stop_admin, admin: None })
+    }
+
+    fn foundation(&self, log: AccessLog) -> Foundation {
+        let _inside = self.runtime.enter();
+        Foundation::new(self.store.clone(), self.counters.as_ref(), log, self.metrics.clone())
+    }
+
+    /// Starts what runs beside the requests. The keys of other issuers are kept fresh by what is returned.
+    fn start(&mut self, in_effect: &InEffect, admin_socket: TcpListener, calls: mpsc::Sender<Call>) -> Sources {
+        let handle = self.runtime.handle();
+        let first = in_effect.load();
+        let mut sources = Sources::new(handle.clone(), self.stop.subscribe());
+        sources.keep(&first);
+        if !first.key_sources().is_empty() {
+            self.tasks.spawn_on(watch_keys(in_effect.clone(), self.health.clone(), self.stop.subscribe()), handle);
+        }
+        let keys_of = in_effect.clone();
+        let state = AdminState {
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            refusals: first.pipeline.books.refusals.clone(),
+            explain: explain_fn(in_effect.clone()),
+            keys: Arc::new(move || keys_of.load().key_sources()),
+            reload: reload_fn(calls),
+        };
+        self.admin = Some(handle.spawn(admin::serve(admin_socket, state, self.stop_admin.subscribe())));
+        certificates::show(&self.metrics, in_effect.clone());
+        self.tasks.spawn_on(certificates::watch(in_effect.clone(), self.stop.subscribe()), handle);
+        self.tasks.spawn_on(watch_store(self.store.clone(), self.health.clone()), handle);
+        sources
+    }
+
+    /// Whoever asks at the admin listener from now on is answered by the process that has taken over.
+    fn leave_admin(&self) {
+        self.stop_admin.send_replace(true);
+    }
+
+    fn close(mut self) {
+        self.stop.send_replace(true);
+        self.stop_admin.send_replace(true);
+        self.tasks.abort_all();
+        self.runtime.block_on(async {
+            if let Some(admin) = self.admin {
+                let _ = admin.await;
+            }
+            if let Some(counters) = &self.counters {
+                counters.close().await;
+            }
+            self.store.close().await;
+        });
+    }
 }
 
 /// The runtime of everything that carries no request: store, admin, signals.
@@ -122,180 +295,22 @@ pub fn control_runtime() -> anyhow::Result<Runtime> {
     builder.build().context(FAILED)
 }
 
-fn worker_count(workers: Workers) -> usize {
+fn worker_count(workers: config::Workers) -> usize {
     match workers {
-        Workers::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        Workers::Exactly(count) => count,
-    }
-}
-
-/// Sockets by listener, each with one for every worker.
-fn bind_all(ready: &Ready, workers: usize) -> anyhow::Result<Vec<Vec<TcpListener>>> {
-    let bind = |listener: &Listener| {
-        listener::bind(listener, workers).map_err(|error| bind_error(&listener.name.value, listener.address, &error))
-    };
-    ready.config.listeners.iter().map(bind).collect()
-}
-
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the operating system's errors are an open set: the others are said in its words"
-)]
-fn bind_error(name: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            anyhow!("the listener `{name}` cannot have {address}: another process has it; stop that one or choose another port")
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            anyhow!("the listener `{name}` may not have {address}: ports below 1024 need the capability CAP_NET_BIND_SERVICE")
-        }
-        _ => anyhow!("the listener `{name}` cannot have {address}: {error}"),
-    }
-}
-
-type Threads = Vec<JoinHandle<anyhow::Result<usize>>>;
-
-fn start_workers(
-    ready: &Ready,
-    certificates: &Certificates,
-    pipeline: &Arc<Pipeline>,
-    sockets: Vec<Vec<TcpListener>>,
-    draining: &watch::Receiver<bool>,
-    ended: &Arc<Notify>,
-) -> anyhow::Result<Threads> {
-    let workers = sockets.first().map_or(0, Vec::len);
-    let upstreams: Vec<Upstream> = ready
-        .config
-        .apis
-        .iter()
-        .map(|api| ready.config.upstream_of(api))
-        .collect::<Option<_>>()
-        .context("an API has no upstream")?;
-    let mut by_worker: Vec<Vec<(Listener, TcpListener)>> = (0..workers).map(|_| Vec::new()).collect();
-    for (listener, own) in ready.config.listeners.iter().zip(sockets) {
-        for (worker, socket) in by_worker.iter_mut().zip(own) {
-            worker.push((listener.clone(), socket));
-        }
-    }
-    let drain_timeout = ready.config.server.drain_timeout;
-    let mut threads = Vec::new();
-    for (number, sockets) in by_worker.into_iter().enumerate() {
-        let (pipeline, upstreams, draining) = (pipeline.clone(), upstreams.clone(), draining.clone());
-        let certificates = certificates.clone();
-        let sharers = workers.saturating_mul(sockets.len());
-        let ended = OnEnd(ended.clone());
-        let run = move || {
-            let _ended = ended;
-            work(pipeline, &upstreams, &certificates, sockets, sharers, drain_timeout, &draining)
-        };
-        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
-        threads.push(thread.context("a worker thread cannot be started")?);
-    }
-    Ok(threads)
-}
-
-/// One worker's life: its listeners on its own runtime, until the drain is over.
-fn work(
-    pipeline: Arc<Pipeline>,
-    upstreams: &[Upstream],
-    certificates: &Certificates,
-    sockets: Vec<(Listener, TcpListener)>,
-    sharers: usize,
-    drain_timeout: Duration,
-    draining: &watch::Receiver<bool>,
-) -> anyhow::Result<usize> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-    let runtime = runtime.context("a worker's runtime cannot be started")?;
-    runtime.block_on(async move {
-        let worker = Rc::new(Worker {
-            pipeline,
-            upstreams: upstreams.iter().map(|upstream| Rc::new(pipeline::Upstream::new(upstream))).collect(),
-            response_timeouts: upstreams.iter().map(|upstream| upstream.timeouts.response).collect(),
-        });
-        let mut serving = JoinSet::new();
-        for (config, socket) in sockets {
-            let settings = Rc::new(Settings::new(&config, sharers, drain_timeout).with_tls(certificates.of(&config)));
-            let gate = Rc::new(Gate::new(worker.clone(), &config));
-            serving.spawn_local(listener::serve(socket, settings, gate, draining.clone()));
-        }
-        let mut cut = 0;
-        while let Some(ended) = serving.join_next().await {
-            cut += ended.context("a listener's task ended early")?.context("a socket cannot be watched")?;
-        }
-        Ok(cut)
-    })
-}
-
-/// Waits for all of them, also when one has failed: the others still have requests to finish.
-fn join(threads: Threads) -> anyhow::Result<usize> {
-    let ends: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
-    ends.into_iter().map(|end| end.map_err(|_| anyhow!("a worker thread panicked"))?).sum()
-}
-
-/// Says that a worker's thread is over, however it came to that.
-struct OnEnd(Arc<Notify>);
-
-impl Drop for OnEnd {
-    fn drop(&mut self) {
-        self.0.notify_one();
-    }
-}
-
-/// One listener of one worker: says who the client is, and hands the request on.
-struct Gate {
-    worker: Rc<Worker>,
-    listener: Arc<str>,
-    serves: Serves,
-    trusted: Trust,
-    /// An address header from someone who is not trusted was ignored, and that was said.
-    warned: Cell<bool>,
-}
-
-impl Gate {
-    fn new(worker: Rc<Worker>, config: &Listener) -> Self {
-        let trusted = Trust::new(&config.trusted_proxies);
-        let serves = if config.decides_for.is_some() { Serves::Decisions } else { Serves::Requests };
-        Self { worker, listener: config.name.value.as_str().into(), serves, trusted, warned: Cell::new(false) }
-    }
-}
-
-impl Handler for Gate {
-    async fn call(&self, request: Request<Incoming>, connection: ConnectionInfo, fault: Option<Fault>) -> Response<Body> {
-        let client = client_address(connection.peer.ip(), request.headers(), &self.trusted);
-        if let Some(header) = client.ignored_header
-            && !self.warned.replace(true)
-        {
-            let peer = connection.peer.ip();
-            tracing::warn!(%peer, header, "an address header was ignored: its sender is not in trusted_proxies; said once");
-        }
-        let ConnectionInfo { peer, tls } = connection;
-        let (listener, serves) = (self.listener.clone(), self.serves);
-        let arrival = Arrival { now: clock::now(), listener, serves, client, peer, tls, fault };
-        self.worker.clone().serve(request, arrival).await
-    }
-}
-
-fn key_sources(pipeline: &Pipeline) -> Arc<[Arc<KeySource>]> {
-    pipeline.services.iter().flat_map(|service| &service.authenticator.issuers).map(|issuer| issuer.keys.clone()).collect()
-}
-
-/// Fetches the keys of other issuers, and goes on to do so.
-fn follow_keys(control: &Runtime, keys: &Arc<[Arc<KeySource>]>, health: &Health, stopping: &watch::Receiver<bool>) {
-    for source in keys.iter().cloned() {
-        control.spawn(source.run(stopping.clone()));
-    }
-    if !keys.is_empty() {
-        control.spawn(watch_keys(keys.clone(), health.clone(), stopping.clone()));
+        config::Workers::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        config::Workers::Exactly(count) => count,
     }
 }
 
 /// Not ready until the keys of every issuer were known once: a new process that cannot reach an issuer must not take the place
 /// of one that could. Later an issuer that is away is an event for its tokens alone, and no reason to take the others' away.
-async fn watch_keys(sources: Arc<[Arc<KeySource>]>, health: Health, mut stop: watch::Receiver<bool>) {
-    let mut waited_for: Vec<Arc<KeySource>> = sources.to_vec();
+async fn watch_keys(in_effect: InEffect, health: Health, mut stop: watch::Receiver<bool>) {
+    let mut waited_for: Vec<Arc<KeySource>> = in_effect.load().key_sources();
     while !*stop.borrow() {
         let now = clock::now().wall;
-        waited_for.retain(|source| source.current(now).is_err());
+        let wanted = in_effect.load().key_sources();
+        let is_wanted = |source: &Arc<KeySource>| wanted.iter().any(|wanted| Arc::ptr_eq(wanted, source));
+        waited_for.retain(|source| is_wanted(source) && source.current(now).is_err());
         let missing = waited_for.iter().find_map(|source| source.current(now).err().map(|none| none.detail));
         health.set("issuers", missing.map_or(Ok(()), Err));
         if waited_for.is_empty() {
@@ -312,9 +327,29 @@ async fn watch_store(store: Store, health: Health) {
     }
 }
 
-fn explain_fn(pipeline: Arc<Pipeline>) -> admin::ExplainFn {
+fn reload_fn(calls: mpsc::Sender<Call>) -> admin::ReloadFn {
+    Arc::new(move || {
+        let calls = calls.clone();
+        Box::pin(async move {
+            let (answer, outcome) = oneshot::channel();
+            let gone = || NotReloaded { code: "stopping", message: "the gateway is stopping".to_owned(), details: Value::Null };
+            calls.send(Call::Reload(answer)).await.map_err(|_| gone())?;
+            outcome.await.map_err(|_| gone())?.map_err(|refused| {
+                let message = refused.words();
+                let (code, details) = match refused {
+                    Refused::Invalid { mistakes, .. } => ("invalid_config", mistakes),
+                    Refused::Restart(keys) => ("restart_needed", json!(keys)),
+                    Refused::Failed(_) => ("not_available", Value::Null),
+                };
+                NotReloaded { code, message, details }
+            })
+        })
+    })
+}
+
+fn explain_fn(in_effect: InEffect) -> admin::ExplainFn {
     Arc::new(move |question| {
-        let pipeline = pipeline.clone();
+        let pipeline = in_effect.load().pipeline.clone();
         Box::pin(async move {
             // serde's own words would repeat what stands there, which may be a credential.
             let question: Question = serde_json::from_value(question).map_err(|_| QUESTION.to_owned())?;

@@ -1,4 +1,4 @@
-//! The signals that stop the process.
+//! The signals that the process listens to.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,5 +26,22 @@ impl StopSignals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// SIGHUP: the config is to be read again.
+pub struct ReloadSignal(Signal);
+
+impl ReloadSignal {
+    /// From now on it no longer ends the process. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// When the system does not let it be waited for.
+    pub fn listen() -> anyhow::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?))
+    }
+
+    pub async fn comes(&mut self) {
+        let _ = self.0.recv().await;
     }
 }

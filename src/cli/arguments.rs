@@ -30,7 +30,13 @@ pub struct Arguments {
 pub enum Command {
     /// Run the gateway
     #[command(visible_alias = "run", after_help = "Example:\n  gateward serve --config /etc/gateward/gateway.toml")]
-    Serve,
+    Serve(ServeOptions),
+    /// Have the running server read its config anew and take it over
+    #[command(after_help = "Example:\n  gateward check && gateward reload")]
+    Reload(Output),
+    /// Show what a reload with another config would change; exit code 0 for nothing, 1 for something
+    #[command(after_help = "Example:\n  gateward diff new.toml")]
+    Diff(DiffOptions),
     /// Run a sample API with a gateway in front of it, and show lines to try
     #[command(after_help = "Examples:\n  gateward demo --dir /tmp/gateward-demo\n  gateward demo --api-only 127.0.0.1:9000")]
     Demo(DemoOptions),
@@ -77,6 +83,21 @@ pub struct Output {
     /// JSON, for programs
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeOptions {
+    /// Take the place of the process that serves this config now, by its `server.upgrade_socket`; no connection is lost
+    #[arg(long)]
+    pub takeover: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffOptions {
+    /// The config that would be taken over
+    pub new: PathBuf,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]

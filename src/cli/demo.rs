@@ -11,6 +11,7 @@ use tokio::runtime::Builder;
 use crate::app::build;
 use crate::app::load::{self, Ready};
 use crate::app::sample::Sample;
+use crate::app::serve::Beginning;
 use crate::app::signals::StopSignals;
 use crate::cli::arguments::DemoOptions;
 use crate::cli::load::Invocation;
@@ -42,7 +43,8 @@ pub fn run(_: &Invocation, options: &DemoOptions) -> anyhow::Result<()> {
     let Some(ready) = load::load(&path, &|_| None, &mut report) else { bail!("{report}") };
     let password = make_admin(&ready)?;
     let words = lesson(&ready, address, &password, &path)?;
-    serve::start(&ready, move |_| output::note(&words))
+    let start = serve::Start { ready, environment: |_| None, sockets: Vec::new(), beginning: Beginning::Afresh };
+    serve::start(start, move |_| output::note(&words))
 }
 
 /// The sample API alone, until SIGTERM or Ctrl-C: as the first process of a container it would get neither by itself.

@@ -46,8 +46,9 @@ fn offline(ready: &Ready, question: &Question) -> anyhow::Result<Explanation> {
     let control = serve::control_runtime()?;
     let log = AccessLog::start(AccessFormat::Off, Colour::Plain, Box::new(std::io::sink()))?;
     let store = control.block_on(build::open_store(ready, control.handle().clone()))?;
-    let pipeline = control.block_on(build::pipeline(ready, &store, None, log, Metrics::default()))?;
-    let issuers = pipeline.services.iter().flat_map(|service| &service.authenticator.issuers);
+    let foundation = control.block_on(async { build::Foundation::new(store.clone(), None, log, Metrics::default()) });
+    let pipeline = control.block_on(build::pipeline(ready, &foundation, None))?;
+    let issuers = pipeline.services.iter().flat_map(|service| service.authenticator.issuers.iter());
     for issuer in issuers.filter(|issuer| issuer.keys.is_remote()) {
         if let Err(why) = control.block_on(issuer.keys.refresh_now()) {
             output::note(&format!("the keys of {} cannot be fetched: {why}", issuer.label));

@@ -5,6 +5,7 @@ mod about;
 mod arguments;
 mod check;
 mod demo;
+mod diff;
 mod explain;
 mod jwks;
 mod key;
@@ -13,6 +14,7 @@ mod moments;
 mod opened;
 mod outcome;
 mod output;
+mod reload;
 mod routes;
 mod routes_match;
 mod serve;
@@ -48,7 +50,9 @@ pub fn run() -> ExitCode {
 fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
     let invocation = Invocation { config: arguments.config };
     match arguments.command {
-        Command::Serve => serve::run(&invocation),
+        Command::Serve(options) => serve::run(&invocation, &options),
+        Command::Reload(options) => reload::run(&invocation, options),
+        Command::Diff(options) => diff::run(&invocation, &options),
         Command::Demo(options) => demo::run(&invocation, &options),
         Command::Check(options) => check::run(&invocation, &options),
         Command::Routes(options) => routes::run(&invocation, &options),

@@ -15,6 +15,11 @@ pub struct Usage(pub String);
 #[error("the config has mistakes{}", .0.as_ref().map_or_else(String::new, |why| format!(": {why}")))]
 pub struct ConfigRefused(pub Option<String>);
 
+/// Two configs differ, which was shown: no failure, but another exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("the configs differ")]
+pub struct Differs;
+
 /// Says what went wrong, if anything, and answers the exit code.
 pub fn end(outcome: anyhow::Result<()>) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
@@ -22,6 +27,9 @@ pub fn end(outcome: anyhow::Result<()>) -> ExitCode {
     let is_broken_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     if error.downcast_ref::<io::Error>().is_some_and(is_broken_pipe) {
         return ExitCode::SUCCESS;
+    }
+    if error.is::<Differs>() {
+        return ExitCode::from(FAILED);
     }
     let (code, words) = match (error.downcast_ref::<Usage>(), error.downcast_ref::<ConfigRefused>()) {
         (Some(_), _) => (USAGE, Some(format!("{error:#}"))),

@@ -50,30 +50,16 @@ fn as_row(api: &Api, route: &Route) -> Vec<String> {
     vec![
         api.facts.name.to_string(),
         if route.methods.is_empty() { "*".to_owned() } else { join(&route.methods, ",") },
-        route.pattern.as_str().to_owned(),
-        access(&route.access),
+        format!("{}{}", route.pattern, route.features.condition_text()),
+        route.access.to_string(),
         route.tenant.as_ref().map_or_else(String::new, |tenant| format!("{{{tenant}}}")),
         match &route.target {
             Target::Local(endpoint) => endpoint.operation.as_str().to_owned(),
             Target::Upstream => format!("-> {}", api.upstream),
+            Target::Fixed(fixed) => fixed.to_string(),
         },
         route.name.to_string(),
     ]
-}
-
-fn access(access: &Access) -> String {
-    let Access::Known { kinds, demand, by_kind, .. } = access else { return "public".to_owned() };
-    let all = std::iter::once(format!("{}{}", join(kinds, "|"), demanded(demand)));
-    let further = by_kind.iter().map(|(kind, demand)| format!("{kind}:{}", demanded(demand)));
-    all.chain(further).collect::<Vec<_>>().join("; ")
-}
-
-/// Each part with a blank before it.
-fn demanded(demand: &Demand) -> String {
-    let all = demand.scopes.iter().map(|scope| format!(" {scope}"));
-    let any = (!demand.any_scope.is_empty()).then(|| format!(" one of {}", join(&demand.any_scope, "|")));
-    let role = demand.role.as_ref().map(|role| format!(" role {role}"));
-    all.chain(any).chain(role).collect()
 }
 
 fn as_json(api: &Api, route: &Route) -> Value {
@@ -81,9 +67,10 @@ fn as_json(api: &Api, route: &Route) -> Value {
         Access::Public => (&[], &Demand::default(), &[]),
         Access::Known { kinds, demand, by_kind, .. } => (kinds, demand, by_kind),
     };
-    let (operation, upstream) = match &route.target {
-        Target::Local(endpoint) => (Some(endpoint.operation.as_str()), None),
-        Target::Upstream => (None, Some(&*api.upstream)),
+    let (operation, upstream, answer) = match &route.target {
+        Target::Local(endpoint) => (Some(endpoint.operation.as_str()), None, None),
+        Target::Upstream => (None, Some(&*api.upstream), None),
+        Target::Fixed(fixed) => (None, None, Some(fixed.to_string())),
     };
     json!({
         "api": *api.facts.name,
@@ -98,6 +85,9 @@ fn as_json(api: &Api, route: &Route) -> Value {
         "limits": route.limits.iter().map(|limit| &*limit.name).collect::<Vec<_>>(),
         "operation": operation,
         "upstream": upstream,
+        "answer": answer,
+        "match": route.features.asked_headers(),
+        "cors": route.features.cors.is_some(),
     })
 }
 
@@ -121,7 +111,7 @@ mod tests {
         let by_kind = vec![(CredentialKind::Jwt, Demand { role: Some("editor".into()), ..Demand::default() })];
         let kinds = CredentialKind::CARRIED.to_vec();
         let known = Access::Known { kinds, demand, by_kind, unmapped: false };
-        assert_eq!(access(&known), "jwt|api_key a:read one of b:x|c:y; jwt: role editor");
-        assert_eq!(access(&Access::Public), "public");
+        assert_eq!(known.to_string(), "jwt|api_key a:read one of b:x|c:y; jwt: role editor");
+        assert_eq!(Access::Public.to_string(), "public");
     }
 }

@@ -46,7 +46,7 @@ pub fn matching(ready: &Ready, method: &str, url: &str) -> anyhow::Result<Matchi
         allow: Vec::new(),
         near: near(api, &method, &path),
     };
-    match routing.look_up(index, &method, &path) {
+    match routing.look_up(index, &method, &path, &http::HeaderMap::new()) {
         Lookup::Found { route, captures } => {
             found.route = api.routes.get(route).map(|route| route.name.to_string());
             found.captures = captures.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
@@ -54,7 +54,7 @@ pub fn matching(ready: &Ready, method: &str, url: &str) -> anyhow::Result<Matchi
             found.near.retain(|name| Some(name) != chosen.as_ref());
         }
         Lookup::WrongMethod(allow) => found.allow = allow.iter().map(ToString::to_string).collect(),
-        Lookup::Nothing => {}
+        Lookup::Unmet | Lookup::Nothing => {}
     }
     Ok(found)
 }

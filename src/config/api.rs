@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::HeaderName;
 use serde_json::{Value, json};
 
+use crate::config::cors::Cors;
 use crate::config::decode::{Decode, Decoder, Named, Node, section, words};
 use crate::config::issuer::Issuer;
 use crate::config::limit::Limit;
@@ -45,6 +46,8 @@ section! {
         credentials: ApiCredentials = ApiCredentials::default(),
         /// What the upstream learns of the caller.
         identity: ApiIdentity = ApiIdentity::default(),
+        /// Which pages of other origins may read its answers; a route may say otherwise.
+        cors: Option<Cors> = None,
         /// Tokens that others sign and that it accepts too.
         "issuer" issuers: Vec<Issuer> = Vec::new(),
         /// Who may call which path.
@@ -156,6 +159,7 @@ impl Api {
             report.error(report.at(certificate.place, "subject"), why);
         }
         self.identity.check(report);
+        self.cors.iter().for_each(|cors| cors.check(report));
         self.issuers.iter().for_each(|issuer| issuer.check(report));
         self.check_issuers(report);
         self.routes.iter().for_each(|route| route.check(report));
@@ -257,7 +261,7 @@ pub fn check_identity_header(name: &str) -> Result<(), String> {
         | "upgrade" => Err(format!("`{name}` is about one connection and not forwarded (RFC 9110, 7.6.1)")),
         "transfer-encoding" | "content-length" => Err(format!("`{name}` says how long the message is")),
         "host" => Err("`Host` says which server is meant".to_owned()),
-        "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => {
+        "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-real-ip" | "x-request-id" => {
             Err(format!("`{name}` is written by the gateway itself"))
         }
         _ => Ok(()),

@@ -11,7 +11,7 @@ use crate::config::value::parse_host_port;
 use crate::identity::Secret;
 
 /// Where the store is. `Display` shows no password.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreUrl {
     /// A file, relative to the folder of the config file.
     Sqlite(PathBuf),
@@ -38,6 +38,15 @@ pub enum PostgresHost {
     Tcp(String, u16),
     /// The folder of a Unix socket, and the port that is a part of the socket's name.
     Unix(PathBuf, u16),
+}
+
+impl PartialEq for PostgresUrl {
+    fn eq(&self, other: &Self) -> bool {
+        let password = |url: &Self| url.password.as_ref().map(|password| password.expose().to_owned());
+        let rest =
+            |url: &Self| (url.hosts.clone(), url.user.clone(), url.database.clone(), url.tls, url.root_certificates.clone());
+        password(self) == password(other) && rest(self) == rest(other)
+    }
 }
 
 /// The values of `sslmode`, with libpq's meanings.

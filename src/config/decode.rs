@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use crate::config::interpolate::interpolate;
+use crate::config::interpolate::{interpolate, named_files};
 use crate::config::report::{Located, Place, Report, shorten};
 pub(crate) use crate::config::section::{section, words};
 
@@ -85,6 +85,9 @@ impl<'a> Decoder<'a> {
             return Some(text.to_owned());
         }
         let place = self.place(node);
+        for path in named_files(text, self.folder) {
+            self.report.uses(Some(place), path);
+        }
         interpolate(text, self.folder, self.environment).map_err(|message| self.report.error(place, message)).ok()
     }
 
@@ -273,7 +276,11 @@ impl Decode for PathBuf {
         let text = decoder.string(node, "a path")?;
         match text.is_empty() {
             true => decoder.refuse(node, "the path is empty".to_owned(), "leave the key out for its default"),
-            false => Some(decoder.folder.join(text)),
+            false => {
+                let path = decoder.folder.join(text);
+                decoder.report.uses(Some(decoder.place(node)), path.clone());
+                Some(path)
+            }
         }
     }
 

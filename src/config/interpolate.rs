@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Replaces every `${…}` of `text`, once: what is brought in is not looked at again. Errors name the variable or file,
 /// never what it holds.
@@ -17,6 +17,12 @@ pub fn interpolate(text: &str, folder: &Path, environment: &dyn Fn(&str) -> Opti
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// The files that [`interpolate`] reads for `text`.
+pub fn named_files(text: &str, folder: &Path) -> Vec<PathBuf> {
+    let named = text.split("${file:").skip(1).filter_map(|rest| rest.split_once('}'));
+    named.map(|(path, _)| folder.join(path)).collect()
 }
 
 fn look_up(name: &str, folder: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {

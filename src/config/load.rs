@@ -19,6 +19,8 @@ pub struct Loaded {
     /// The file's folder: what paths in it, the store's URL and contract files are relative to. Empty for the working
     /// directory, so that joined paths read as they were written.
     pub folder: PathBuf,
+    /// The number of its text in the report.
+    pub source: usize,
 }
 
 /// Reads the config file at `path`, in which `${env:NAME}` asks `environment`; every mistake goes to `report`.
@@ -26,6 +28,7 @@ pub struct Loaded {
 /// `None` when the file cannot be read or parsed. With other mistakes there is a config, for more checks that report to
 /// the same `report`; nothing may be started from it before [`Report::is_clean`] says so.
 pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &mut Report) -> Option<Loaded> {
+    report.uses(None, path.to_owned());
     let (text, why) = match read(path) {
         Ok(bytes) => decode_utf8(bytes),
         Err(why) => (String::new(), Some((0, why))),
@@ -45,7 +48,7 @@ pub fn parse(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<Strin
     let mut config: Config = decode_document(text, &mut Decoder { report, source, folder, environment })?;
     settle(&mut config, report);
     resolve(&config, report);
-    Some(Loaded { config, path: path.to_owned(), folder: folder.to_owned() })
+    Some(Loaded { config, path: path.to_owned(), folder: folder.to_owned(), source })
 }
 
 /// Gives the file what it may leave out.

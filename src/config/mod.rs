@@ -4,14 +4,18 @@ pub mod decode;
 pub mod report;
 pub mod value;
 
+mod answer;
 mod api;
+mod cors;
 mod counters;
 mod database;
+mod files;
 mod interpolate;
 mod issuer;
 mod limit;
 mod listener;
 mod load;
+mod outline;
 mod path;
 mod resolve;
 mod route;
@@ -25,16 +29,19 @@ pub use api::{
     Api, ApiCertificate, CertificateAccounts, CredentialHandling, EndpointChoice, OptionValue, Outside, SigningAlgorithm,
     check_identity_header,
 };
+pub use cors::{Cors, OriginPattern};
 pub use counters::{Counters, CountersUrl, RedisUrl, ServerAddress, Servers};
 pub use database::{PostgresHost, PostgresTls, PostgresUrl, StoreUrl};
 use decode::section;
+pub use files::{Content, UsedFile, content};
 pub use issuer::{AccountSource, Issuer, JwsAlgorithm, KeysFrom};
 pub use limit::{Algorithm, Count, KeyPart, Limit, Mode, OnOutage};
 pub use listener::{Count as ConnectionCap, Listener, ListenerTimeouts, ProxyProtocol, TrustedProxies};
 pub use load::load;
 #[cfg(any(test, feature = "internals"))]
 pub use load::{Loaded, parse};
-pub use route::Route;
+pub use outline::{Around, Difference, Outline};
+pub use route::{HeaderChanges, Route};
 pub use schema::schema;
 pub use server::{AccessFormat, Admin, Level, Log, Server, Store, Workers};
 pub use tls::{CertificateName, CertificatePair, ClientAuth, ListenerTls, TlsVersion};

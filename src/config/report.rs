@@ -3,6 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::config::files::{self, Content, UsedFile};
 
 /// Where something stands: a byte range of one source text. Copied along with names that are resolved later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -38,6 +41,7 @@ pub struct Report {
     beyond: usize,
     values: HashMap<Place, Vec<(&'static str, Place)>>,
     dropped: HashSet<String>,
+    files: Vec<UsedFile>,
 }
 
 struct Source {
@@ -150,6 +154,23 @@ impl Report {
         self.findings.extend(kept);
     }
 
+    /// A file is named at `place` and about to be read. Looked at before its reader does: what is written in between is then
+    /// a change that is noticed.
+    pub fn uses(&mut self, place: Option<Place>, path: PathBuf) {
+        let content: Content = files::content(&path);
+        self.files.push(UsedFile { place, path, content });
+    }
+
+    /// Every file that was read, or could not be.
+    pub fn files(&self) -> &[UsedFile] {
+        &self.files
+    }
+
+    /// The text that [`Self::add_source`] was given.
+    pub fn text(&self, source: usize) -> &str {
+        self.sources.get(source).map_or("", |source| &source.text)
+    }
+
     /// The number of the line where `place` starts, from 1.
     pub fn line(&self, place: Place) -> usize {
         self.position(place).0
@@ -248,6 +269,10 @@ impl Place {
         Self { end: self.start, ..*self }
     }
 
+    pub fn is_within(&self, span: &Range<usize>) -> bool {
+        span.start <= self.start && self.end <= span.end
+    }
+
     /// The number that [`Report::add_source`] gave.
     pub fn source(&self) -> usize {
         self.source
@@ -284,7 +309,7 @@ pub fn shorten(text: &str) -> String {
 
 /// A line of a file as it may be shown: of `scheme://user:password@host` the part before the `@` is starred, each character
 /// by one, so that what stands behind it keeps its column. A `${…}` in its place is no secret.
-fn hide_credentials(line: &str) -> String {
+pub fn hide_credentials(line: &str) -> String {
     let hide = |word: &str| {
         let Some((before, after)) = word.rsplit_once('@') else { return word.to_owned() };
         let (scheme, credentials) = before.find("://").map_or(("", before), |at| before.split_at(at.saturating_add("://".len())));

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, Method};
 
+use crate::config::answer::{FixedResponse, Redirect};
 use crate::config::api::CredentialHandling;
-use crate::config::decode::section;
+use crate::config::cors::Cors;
+use crate::config::decode::{Named, section};
 use crate::config::report::{Located, Report};
 use crate::config::value::{ByteSize, PathPattern, Segment, are_everyone, is_everyone, refuse_zero};
 use crate::identity::{CredentialKind, Networks, Scope};
@@ -18,6 +20,8 @@ section! {
         path: Located<PathPattern>,
         /// Empty = all methods.
         methods: Vec<Method> = Vec::new(),
+        /// What a request must have besides: of routes with one path and method the one that asks for most wins.
+        "match" matches: RouteMatch = RouteMatch::default(),
         /// The kinds of credential that the route takes; or `public = true`.
         accept: Vec<CredentialKind> = Vec::new(),
         /// Whether anybody may use the route, without a credential.
@@ -38,13 +42,58 @@ section! {
         limits: Vec<Located<String>> = Vec::new(),
         /// The largest request body; by default there is no limit.
         max_body: Option<ByteSize> = None,
+        /// How fast a request body must come; by default only silence ends it.
+        body_rate: Option<BodyRate> = None,
         /// How long the upstream may take, where it differs from the upstream's own.
         timeouts: RouteTimeouts = RouteTimeouts::default(),
         /// What the upstream learns, where it differs from the API's.
         identity: RouteIdentity = RouteIdentity::default(),
-        /// How the path is changed for the upstream.
+        /// Which pages of other origins may read its answers, in place of what the API says.
+        cors: Option<Cors> = None,
+        /// How a request is changed for the upstream.
         rewrite: RouteRewrite = RouteRewrite::default(),
+        /// How the upstream's answer is changed for the client.
+        response: RouteResponse = RouteResponse::default(),
+        /// Sends the client elsewhere instead of asking the upstream.
+        redirect: Option<Redirect> = None,
+        /// Answers instead of asking the upstream.
+        respond: Option<FixedResponse> = None,
     }
+}
+
+section! {
+    /// `match` of a route.
+    pub struct RouteMatch: Default {
+        /// Header name to the one value that it must have.
+        headers: Named<Located<String>> = Named::default(),
+    }
+}
+
+section! {
+    /// `body_rate` of a route.
+    pub struct BodyRate {
+        /// What must come in each second on average, while the client is waited for.
+        min: ByteSize,
+        /// How long it may be slower than that.
+        grace: Duration = Duration::from_secs(10),
+    }
+}
+
+section! {
+    /// `response` of a route.
+    pub struct RouteResponse: Default {
+        /// Header name to value; replaces what the upstream says.
+        set_headers: Named<Located<String>> = Named::default(),
+        /// What the client does not see.
+        remove_headers: Vec<Located<HeaderName>> = Vec::new(),
+    }
+}
+
+/// Headers that are set and removed, as a section says it.
+#[derive(Clone, Copy)]
+pub struct HeaderChanges<'a> {
+    pub set: &'a Named<Located<String>>,
+    pub remove: &'a [Located<HeaderName>],
 }
 
 section! {
@@ -60,6 +109,14 @@ section! {
     pub struct RouteRewrite: Default {
         /// What `path` begins with and the upstream does not see, e.g. "/items". The rules of what is left hold too.
         strip_prefix: Option<Located<String>> = None,
+        /// What is put before the path, after `strip_prefix` has taken something away.
+        add_prefix: Option<Located<PathPattern>> = None,
+        /// Header name to value; replaces what the client says. Never one that says who calls.
+        set_headers: Named<Located<String>> = Named::default(),
+        /// What the upstream does not see.
+        remove_headers: Vec<Located<HeaderName>> = Vec::new(),
+        /// The Host header, in place of the one that was asked for.
+        host: Option<Located<String>> = None,
     }
 }
 
@@ -81,7 +138,29 @@ impl Route {
     pub fn overlaps(&self, other: &Self) -> bool {
         let share = |other: &Self| self.methods.iter().any(|method| other.methods.contains(method));
         self.path.value.shape() == other.path.value.shape()
+            && self.asked_headers() == other.asked_headers()
             && (self.methods.is_empty() || other.methods.is_empty() || share(other))
+    }
+
+    /// The headers that a request must have, in one order.
+    pub fn asked_headers(&self) -> Vec<(String, &str)> {
+        let mut asked: Vec<_> =
+            self.matches.headers.0.iter().map(|(name, value)| (name.value.to_ascii_lowercase(), value.value.as_str())).collect();
+        asked.sort();
+        asked
+    }
+
+    /// Whether it takes only some of the requests for its paths and methods.
+    pub fn is_conditional(&self) -> bool {
+        !self.matches.headers.0.is_empty()
+    }
+
+    pub fn request_changes(&self) -> HeaderChanges<'_> {
+        HeaderChanges { set: &self.rewrite.set_headers, remove: &self.rewrite.remove_headers }
+    }
+
+    pub fn response_changes(&self) -> HeaderChanges<'_> {
+        HeaderChanges { set: &self.response.set_headers, remove: &self.response.remove_headers }
     }
 
     /// Reports what is wrong within the section.
@@ -95,11 +174,45 @@ impl Route {
         {
             report.error_with_help(prefix.place, why, "expected the first segments of `path`, such as \"/items\"");
         }
+        if let Some(prefix) = &self.rewrite.add_prefix
+            && (prefix.value.segments.is_empty() || prefix.value.segments.iter().any(|part| !matches!(part, Segment::Literal(_))))
+        {
+            let why = format!("`{}` is no path of whole segments", prefix.value);
+            report.error_with_help(prefix.place, why, "expected one such as \"/v2\"");
+        }
+        self.cors.iter().for_each(|cors| cors.check(report));
+        self.redirect.iter().for_each(|redirect| redirect.check(report));
+        self.respond.iter().for_each(|respond| respond.check(report));
+        if let Some(rate) = &self.body_rate
+            && rate.min.0 == 0
+        {
+            report.error(report.at(rate.place, "min"), "`min` is zero: every body is fast enough");
+        }
+        self.check_target(report);
         if let Some(allowed) = &self.allow_ips {
             self.check_allowed(allowed, report);
         }
         if let Some(response) = self.timeouts.response {
             refuse_zero(self.timeouts.place, &[("response", response)], report);
+        }
+    }
+
+    /// What asks no upstream changes nothing for one.
+    fn check_target(&self, report: &mut Report) {
+        let answers = [("redirect", self.redirect.is_some()), ("respond", self.respond.is_some())];
+        let named: Vec<&str> = answers.iter().filter(|(_, is_there)| *is_there).map(|(key, _)| *key).collect();
+        let Some(key) = named.last() else { return };
+        let changes = |changes: HeaderChanges<'_>| !changes.set.0.is_empty() || !changes.remove.is_empty();
+        let rewrite = &self.rewrite;
+        let others = [
+            ("redirect", named.len() > 1),
+            ("rewrite", rewrite.strip_prefix.is_some() || rewrite.add_prefix.is_some() || rewrite.host.is_some()),
+            ("rewrite", changes(self.request_changes())),
+            ("response", changes(self.response_changes())),
+        ];
+        if let Some((other, _)) = others.iter().find(|(_, is_there)| *is_there) {
+            let why = format!("`{other}` beside `{key}`: only one of them could be done");
+            report.error_with_help(report.at(self.place, other), why, "say one of them");
         }
     }
 

@@ -16,6 +16,12 @@ section! {
         workers: Workers = Workers::Auto,
         /// How long requests in flight may go on after SIGTERM before they are cut.
         drain_timeout: Duration = Duration::from_secs(30),
+        /// Whether a change of this file, or of a file that it names, is taken over by itself; `gateward reload` and SIGHUP
+        /// do so in any case.
+        watch: bool = true,
+        /// A Unix socket by which `gateward serve --takeover` is handed the sockets of this process, to take its place without
+        /// a connection being lost.
+        upgrade_socket: Option<PathBuf> = None,
     }
 }
 

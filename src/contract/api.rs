@@ -1,5 +1,6 @@
 //! An API as the gateway runs it: an `[[api]]` section and its contract file, checked against each other and merged.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::config::value::{HostPattern, PathPattern, Quota};
 use crate::config::{Algorithm, Count, CredentialHandling, KeyPart, Mode, OnOutage, SigningAlgorithm};
 use crate::contract::errors::ErrorTable;
 use crate::contract::facts::ApiFacts;
+use crate::contract::features::{Cors, Features, Fixed};
 use crate::contract::fields::Fields;
 use crate::contract::file::{IdTemplate, LimitHeaders};
 use crate::contract::operation::Operation;
@@ -31,6 +33,8 @@ pub struct Api {
     pub tokens: Tokens,
     pub limit_headers: LimitHeaders,
     pub identity: IdentityHeaders,
+    /// Of answers that belong to no route.
+    pub cors: Option<Arc<Cors>>,
     /// Headers of every answer that the gateway gives itself.
     pub local_headers: HeaderMap,
 }
@@ -71,6 +75,7 @@ pub struct Route {
     pub strip_prefix: Option<Arc<str>>,
     pub credential: CredentialHandling,
     pub unused_carriers: CredentialHandling,
+    pub features: Features,
     pub target: Target,
 }
 
@@ -78,6 +83,8 @@ pub struct Route {
 pub enum Target {
     Upstream,
     Local(Arc<Endpoint>),
+    /// What the config file says.
+    Fixed(Arc<Fixed>),
 }
 
 /// Who may use a route.
@@ -94,6 +101,30 @@ pub enum Access {
         /// rights, not of the credential.
         unmapped: bool,
     },
+}
+
+/// Whom it takes and with what, e.g. `jwt|api_key items:read; jwt: role editor`.
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Known { kinds, demand, by_kind, .. } = self else { return f.write_str("public") };
+        write!(f, "{}{demand}", join(kinds, "|"))?;
+        by_kind.iter().try_for_each(|(kind, demand)| write!(f, "; {kind}:{demand}"))
+    }
+}
+
+/// Each part with a blank before it.
+impl fmt::Display for Demand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.scopes.iter().try_for_each(|scope| write!(f, " {scope}"))?;
+        if !self.any_scope.is_empty() {
+            write!(f, " one of {}", join(&self.any_scope, "|"))?;
+        }
+        self.role.as_ref().map_or(Ok(()), |role| write!(f, " role {role}"))
+    }
+}
+
+fn join(items: &[impl ToString], between: &str) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
 /// What a caller must have.
@@ -196,8 +227,15 @@ impl Api {
     pub fn endpoint(&self, operation: Operation) -> Option<(&Route, &Arc<Endpoint>)> {
         self.routes.iter().find_map(|route| match &route.target {
             Target::Local(endpoint) if endpoint.operation == operation => Some((route, endpoint)),
-            Target::Local(_) | Target::Upstream => None,
+            Target::Local(_) | Target::Fixed(_) | Target::Upstream => None,
         })
+    }
+}
+
+impl Route {
+    /// Whether it takes each request for its paths.
+    pub fn takes_all(&self) -> bool {
+        self.methods.is_empty() && self.features.conditions.is_empty()
     }
 }
 

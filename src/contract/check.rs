@@ -111,7 +111,7 @@ pub fn limits_are_spent(route: &Route, place: Place, report: &mut Report) {
         (Access::Known { .. }, _) => true,
         // Its body says which account.
         (Access::Public, Target::Local(endpoint)) => endpoint.operation == Operation::Login,
-        (Access::Public, Target::Upstream) => false,
+        (Access::Public, Target::Upstream | Target::Fixed(_)) => false,
     };
     let is_missing = |part: &KeyPart| match part {
         KeyPart::Account => !knows_account,

@@ -17,6 +17,7 @@ use crate::contract::builtin;
 use crate::contract::check;
 use crate::contract::errors::ErrorTable;
 use crate::contract::facts::{ApiFacts, Facts};
+use crate::contract::features::{self, Cors};
 use crate::contract::file::{ContractFile, Random};
 use crate::contract::operation::Operation;
 use crate::contract::placeholder::{Group, Placeholder};
@@ -65,6 +66,8 @@ fn merge(api: &config::Api, mut file: ContractFile, report: &mut Report) -> Opti
     let limits = limits(api, &file, report);
     check_endpoint_choice(api, report);
     let is_on = |name: &str| options.get(name).and_then(|value| if let OptionValue::Bool(on) = value { Some(*on) } else { None });
+    let carriers = carriers(api, &file, report);
+    let cors = api.cors.as_ref().map(|cors| Arc::new(Cors::new(cors, &carriers)));
     let material = Material {
         api,
         file: &file,
@@ -73,11 +76,14 @@ fn merge(api: &config::Api, mut file: ContractFile, report: &mut Report) -> Opti
         resolve: &resolve,
         credential: api.identity.credential.unwrap_or(file.identity.credential),
         unused_carriers: api.identity.unused_carriers.unwrap_or(file.identity.unused_carriers),
+        carriers: &carriers,
+        cors: cors.clone(),
     };
     let routes = material.routes(report);
     // Before either of them may end the compilation: every mistake is told at once.
     let tokens = tokens(api, &file, &facts, report);
     let identity = identity(api, &file, report);
+    features::check(api, &identity, &carriers, report);
     let local_headers = local_headers(&file, report);
     Some(Api {
         hosts: match api.hosts.as_slice() {
@@ -85,7 +91,7 @@ fn merge(api: &config::Api, mut file: ContractFile, report: &mut Report) -> Opti
             hosts => hosts.iter().map(|host| host.value.clone()).collect(),
         },
         upstream: api.upstream.value.as_str().into(),
-        carriers: carriers(api, &file, report),
+        carriers,
         kinds: kinds(api, &file, report),
         routes,
         vocabulary,
@@ -94,6 +100,7 @@ fn merge(api: &config::Api, mut file: ContractFile, report: &mut Report) -> Opti
         tokens: tokens?,
         limit_headers: file.limits.headers,
         identity,
+        cors,
         local_headers,
         facts,
     })
@@ -114,6 +121,7 @@ fn load(name: &Located<String>, around: &Surroundings<'_>, report: &mut Report) 
         Some(text) => (format!("contract {}", name.value), text.to_owned(), around.folder.to_owned()),
         None if name.value.ends_with(".toml") => {
             let path = around.folder.join(&name.value);
+            report.uses(Some(name.place), path.clone());
             match std::fs::read_to_string(&path) {
                 Ok(text) => (path.display().to_string(), text, path.parent().unwrap_or(around.folder).to_owned()),
                 Err(error) => {

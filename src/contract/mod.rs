@@ -7,6 +7,7 @@ mod check;
 mod compile;
 mod errors;
 mod facts;
+mod features;
 mod fields;
 mod file;
 mod operation;
@@ -23,6 +24,7 @@ pub use errors::{ErrorAnswer, ErrorTable};
 #[cfg(any(test, feature = "internals"))]
 pub use facts::ErrorFacts;
 pub use facts::{ApiFacts, CallerFacts, Facts, KeyFacts, PageFacts, TokenFacts};
+pub use features::{Cors, Fixed};
 pub use fields::Inputs;
 pub use file::LimitHeaders;
 pub use operation::{Input, Operation};

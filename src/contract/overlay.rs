@@ -2,6 +2,8 @@
 //!
 //! A member that is not written stays the contract's. Whoever adds an address list to a route does not open it.
 
+use std::sync::Arc;
+
 use http::Method;
 
 use crate::config;
@@ -9,29 +11,37 @@ use crate::config::report::Report;
 use crate::config::value::{PathPattern, Segment};
 use crate::contract::api::{Access, Route, Target};
 use crate::contract::check;
+use crate::contract::features::{Cors, Fixed};
 use crate::contract::routes::Material;
 
 impl Material<'_> {
     /// Puts one `[[api.route]]` among the routes of the contract.
     pub(super) fn config_route(&self, spec: &config::Route, routes: &mut Vec<Route>, report: &mut Report) {
         let shape = spec.path.value.shape();
-        let covers = |route: &&mut Route| {
+        let covers = |route: &Route| {
             let named = !route.methods.is_empty() && route.methods.iter().all(|method| spec.methods.contains(method));
-            route.pattern.shape() == shape && (spec.methods.is_empty() || named)
+            route.features.conditions.is_empty() && route.pattern.shape() == shape && (spec.methods.is_empty() || named)
         };
+        // One that takes some requests only stands beside the one that takes the others, with what that one demands.
+        let mut beside: Vec<Route> = match spec.is_conditional() {
+            true => routes.iter().filter(|route| covers(route)).cloned().collect(),
+            false => Vec::new(),
+        };
+        let among = if spec.is_conditional() { &mut beside } else { &mut *routes };
         let mut left = spec.methods.clone();
         let mut all = false;
-        for route in routes.iter_mut().filter(covers) {
+        for route in among.iter_mut().filter(|route| covers(route)) {
             // HEAD goes where GET goes; a route of its own would pass the contract's demands by.
             let takes = |method: &Method| route.methods.contains(method);
             left.retain(|method| !(takes(method) || (method == Method::HEAD && takes(&Method::GET))));
             all |= route.methods.is_empty();
             self.overlay(spec, route, report);
         }
+        routes.append(&mut beside);
         if all || (left.is_empty() && !spec.methods.is_empty()) {
             return;
         }
-        let for_all = routes.iter().find(|route| route.pattern.shape() == shape && route.methods.is_empty()).cloned();
+        let for_all = routes.iter().find(|route| route.takes_all() && route.pattern.shape() == shape).cloned();
         let mut route = match for_all {
             // Some of the methods of a route that takes all of them: what it demands holds for these too.
             Some(mut route) => {
@@ -44,7 +54,7 @@ impl Material<'_> {
         if route.tenant.is_none() && !spec.public {
             route.tenant = routes.iter().find_map(|known| tenant_of(known, &route.pattern));
         }
-        Self::settings(spec, &mut route);
+        self.settings(spec, &mut route, report);
         self.check(spec, &route, report);
         routes.push(route);
     }
@@ -97,9 +107,15 @@ impl Material<'_> {
             let why = format!("`{}` acts for a caller and cannot be public", endpoint.operation.as_str());
             report.error(report.at(spec.place, "public"), why);
         }
-        if let (Target::Local(endpoint), Some(prefix)) = (&route.target, &spec.rewrite.strip_prefix) {
-            let why = format!("`{}` is answered by the gateway: nothing is forwarded", endpoint.operation.as_str());
-            report.error(prefix.place, why);
+        if let Target::Local(endpoint) = &route.target {
+            let rewrite = &spec.rewrite;
+            let prefix = rewrite.strip_prefix.as_ref().map(|prefix| prefix.place);
+            let prefix = prefix.or(rewrite.add_prefix.as_ref().map(|prefix| prefix.place));
+            let answer = spec.redirect.as_ref().map(|redirect| redirect.place).or(spec.respond.as_ref().map(|spec| spec.place));
+            if let Some(place) = prefix.or(answer) {
+                let why = format!("`{}` is answered by the gateway: nothing is forwarded", endpoint.operation.as_str());
+                report.error(place, why);
+            }
         }
         if let Some(name) = spec.tenant_capture() {
             // The contract may call the same segment otherwise.
@@ -109,7 +125,7 @@ impl Material<'_> {
         if !spec.limits.is_empty() {
             route.limits = self.limits_of(&spec.limits, report);
         }
-        Self::settings(spec, route);
+        self.settings(spec, route, report);
         self.check(spec, route, report);
     }
 
@@ -121,7 +137,7 @@ impl Material<'_> {
         check::limits_are_spent(route, report.at(spec.place, "limits"), report);
     }
 
-    fn settings(spec: &config::Route, route: &mut Route) {
+    fn settings(&self, spec: &config::Route, route: &mut Route, report: &mut Report) {
         route.name = spec.name.value.as_str().into();
         if let Some(allowed) = &spec.allow_ips {
             route.allow_ips = allowed.clone();
@@ -134,11 +150,18 @@ impl Material<'_> {
         route.strip_prefix = prefix.or(route.strip_prefix.take());
         route.response_timeout = spec.timeouts.response.or(route.response_timeout);
         route.credential = spec.identity.credential.unwrap_or(route.credential);
+        route.features.overlay(spec, report);
+        if let Some(cors) = &spec.cors {
+            route.features.cors = Some(Arc::new(Cors::new(cors, self.carriers)));
+        }
+        if let Some(fixed) = Fixed::of(spec, report) {
+            route.target = Target::Fixed(Arc::new(fixed));
+        }
     }
 }
 
 /// The capture of `pattern` that stands where `known` has its tenant: below a tenant's path, every route is the tenant's.
-fn tenant_of(known: &Route, pattern: &PathPattern) -> Option<std::sync::Arc<str>> {
+fn tenant_of(known: &Route, pattern: &PathPattern) -> Option<Arc<str>> {
     let name = known.tenant.as_deref()?;
     let at = known.pattern.segments.iter().position(|segment| segment.name() == Some(name))?;
     let same = |(one, other): (&Segment, &Segment)| match (one, other) {

@@ -10,8 +10,9 @@ use crate::config::decode::Named;
 use crate::config::report::{Located, Place, Report};
 use crate::config::value::PathPattern;
 use crate::config::{CredentialHandling, EndpointChoice, Outside};
-use crate::contract::api::{Access, Demand, Endpoint, Limit, Page, Route, Target};
+use crate::contract::api::{Access, Carrier, Demand, Endpoint, Limit, Page, Route, Target};
 use crate::contract::check;
+use crate::contract::features::{Cors, Features};
 use crate::contract::fields::Fields;
 use crate::contract::file::{ContractFile, EndpointSpec, KindDemand, MethodPath, RouteSpec, RuleSpec, Unmapped};
 use crate::contract::operation::Operation;
@@ -28,6 +29,9 @@ pub struct Material<'a> {
     pub resolve: &'a dyn Fn(&mut Template, &mut Report),
     pub credential: CredentialHandling,
     pub unused_carriers: CredentialHandling,
+    pub carriers: &'a [Carrier],
+    /// Of routes that say nothing else.
+    pub cors: Option<Arc<Cors>>,
 }
 
 /// The parts of a route that contract files and `gateway.toml` write alike.
@@ -54,7 +58,9 @@ impl Material<'_> {
         }
         self.refuse_twins(&routes, report);
         self.api.routes.iter().for_each(|route| self.check_methods(route, &routes, report));
-        for route in &self.api.routes {
+        // Those with conditions first: they are made from the contract's routes as those are.
+        let (conditional, others): (Vec<_>, Vec<_>) = self.api.routes.iter().partition(|route| route.is_conditional());
+        for route in conditional.into_iter().chain(others) {
             self.config_route(route, &mut routes, report);
         }
         self.rest_of_prefixes(&mut routes, report);
@@ -199,19 +205,30 @@ impl Material<'_> {
     ) -> Route {
         let method = on.method.as_ref().map_or("*", Method::as_str);
         Route {
-            name: format!("{method} {}", on.pattern).into(),
             methods: on.method.iter().cloned().collect(),
-            access: self.access(wish, by_kind, report),
             tenant: tenant.and_then(|tenant| tenant_capture(tenant, &on.pattern, report)),
-            pattern: on.pattern.clone(),
+            limits: self.limits_of(wish.limits, report),
+            ..self.plain(&format!("{method} {}", on.pattern), on.pattern.clone(), self.access(wish, by_kind, report))
+        }
+    }
+
+    /// A route for all methods to the upstream, with nothing said but who may use it.
+    fn plain(&self, name: &str, pattern: PathPattern, access: Access) -> Route {
+        Route {
+            name: name.into(),
+            methods: Vec::new(),
+            pattern,
+            access,
+            tenant: None,
             allow_ips: Networks::default(),
             deny_ips: Networks::default(),
-            limits: self.limits_of(wish.limits, report),
+            limits: Vec::new(),
             max_body: None,
             response_timeout: None,
             strip_prefix: None,
             credential: self.credential,
             unused_carriers: self.unused_carriers,
+            features: Features { cors: self.cors.clone(), ..Features::default() },
             target: Target::Upstream,
         }
     }
@@ -261,25 +278,10 @@ impl Material<'_> {
 
     fn rest(&self, pattern: PathPattern, name: &str, access: Access, tenant: Option<Arc<str>>, routes: &mut Vec<Route>) {
         // A route that takes every method of the same paths already says all there is to say.
-        if routes.iter().any(|route| route.methods.is_empty() && route.pattern.shape() == pattern.shape()) {
+        if routes.iter().any(|route| route.takes_all() && route.pattern.shape() == pattern.shape()) {
             return;
         }
-        routes.push(Route {
-            name: format!("{name} {pattern}").into(),
-            methods: Vec::new(),
-            pattern,
-            access,
-            tenant,
-            allow_ips: Networks::default(),
-            deny_ips: Networks::default(),
-            limits: Vec::new(),
-            max_body: None,
-            response_timeout: None,
-            strip_prefix: None,
-            credential: self.credential,
-            unused_carriers: self.unused_carriers,
-            target: Target::Upstream,
-        });
+        routes.push(Route { tenant, ..self.plain(&format!("{name} {pattern}"), pattern, access) });
     }
 
     fn access(&self, wish: &Wish<'_>, by_kind: &[(CredentialKind, Demand)], report: &mut Report) -> Access {

@@ -50,7 +50,7 @@ fn routes(count: usize) -> Piece {
     let path = NormalPath::parse(&format!("/v1/r{}/42/items", count.saturating_sub(1)));
     let piece = move || {
         if let (Some(routing), Ok(path)) = (&routing, &path) {
-            black_box(routing.look_up(0, &Method::GET, black_box(path)));
+            black_box(routing.look_up(0, &Method::GET, black_box(path), &http::HeaderMap::new()));
         }
     };
     (format!("route/{count}"), Box::new(piece))
@@ -158,8 +158,12 @@ mod tests {
         }
         assert_eq!(names.len(), 14, "{names:?}");
         let api = api("[[api.route]]\nname = \"r\"\npath = \"/v1/r/{id}/items\"\npublic = true\n").unwrap();
-        let found =
-            Routing::new([(Arc::from("public"), &api)]).look_up(0, &Method::GET, &NormalPath::parse("/v1/r/42/items").unwrap());
+        let found = Routing::new([(Arc::from("public"), &api)]).look_up(
+            0,
+            &Method::GET,
+            &NormalPath::parse("/v1/r/42/items").unwrap(),
+            &http::HeaderMap::new(),
+        );
         assert!(matches!(found, crate::pipeline::Lookup::Found { .. }), "{found:?}");
         let directory = Directory::of_keys([key(0, "ak_0")]);
         assert!(directory.key_by_digest("bench", &Digest::of("ak_0")).is_some());

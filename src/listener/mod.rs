@@ -5,6 +5,7 @@ mod arrive;
 mod client_addr;
 mod connection;
 mod guard;
+mod live;
 mod proxy;
 mod sockets;
 mod timed_io;
@@ -36,7 +37,8 @@ pub use client_addr::{ClientAddress, Peer, Trust, client_address};
 #[cfg(any(test, feature = "internals"))]
 pub use guard::hyper_reads_what_was_judged;
 pub use guard::{Fault, check_target};
-pub use sockets::bind;
+pub use live::Live;
+pub use sockets::{adopt, bind};
 pub use tls::{Changed, ClientCertificate, Handshake, TlsStore};
 
 /// Answers requests. A panic while it does becomes a bare 500 for that request alone.
@@ -145,7 +147,7 @@ struct Drain {
 /// When the socket cannot be watched. Nothing that a client does ends it.
 pub async fn serve<H: Handler>(
     listener: TcpListener,
-    settings: Rc<Settings>,
+    settings: Rc<Live<Settings>>,
     handler: Rc<H>,
     mut drain: watch::Receiver<bool>,
 ) -> io::Result<usize> {
@@ -164,7 +166,7 @@ pub async fn serve<H: Handler>(
                 }
                 Err(error) if is_of_one_client(&error) => {}
                 Err(error) => {
-                    let name = &connections.settings.name;
+                    let name = &connections.settings.get().name;
                     trouble.happens(|| tracing::error!(listener = %name, %error, "cannot accept connections; trying again every 50 ms"));
                     // Without a pause the loop would spin: the connection that could not be taken is still there.
                     sleep(ACCEPT_PAUSE).await;
@@ -187,7 +189,8 @@ pub async fn serve<H: Handler>(
 
 /// The connections of one worker.
 struct Connections<H> {
-    settings: Rc<Settings>,
+    /// Each connection is served to its end by those that held when it came.
+    settings: Rc<Live<Settings>>,
     handler: Rc<H>,
     drain: Rc<Drain>,
     tasks: JoinSet<()>,
@@ -195,9 +198,10 @@ struct Connections<H> {
 
 impl<H: Handler> Connections<H> {
     fn admit(&mut self, socket: TcpStream, peer: SocketAddr, crowd: &mut Episode) {
-        let cap = self.settings.connections;
+        let settings = self.settings.get();
+        let cap = settings.connections;
         if self.tasks.len() >= cap {
-            let name = &self.settings.name;
+            let name = &settings.name;
             crowd.happens(|| tracing::warn!(listener = %name, cap, "all connections are taken; new ones are closed at once"));
             return;
         }
@@ -209,7 +213,7 @@ impl<H: Handler> Connections<H> {
         if socket.set_nodelay(true).is_err() {
             return;
         }
-        let carry = connection::carry(socket, peer, self.settings.clone(), self.handler.clone(), self.drain.clone());
+        let carry = connection::carry(socket, peer, settings, self.handler.clone(), self.drain.clone());
         self.tasks.spawn_local(carry);
     }
 
@@ -217,7 +221,7 @@ impl<H: Handler> Connections<H> {
         if let Err(error) = ended
             && error.is_panic()
         {
-            tracing::error!(listener = %self.settings.name, "a connection was dropped because its task panicked");
+            tracing::error!(listener = %self.settings.get().name, "a connection was dropped because its task panicked");
         }
     }
 
@@ -225,7 +229,8 @@ impl<H: Handler> Connections<H> {
     async fn drain(mut self) -> usize {
         self.drain.begun.set(true);
         self.drain.wake.notify_waiters();
-        let patience = self.settings.drain_timeout;
+        let settings = self.settings.get();
+        let patience = settings.drain_timeout;
         let all = async {
             while let Some(ended) = self.tasks.join_next().await {
                 self.note_end(ended);
@@ -235,7 +240,7 @@ impl<H: Handler> Connections<H> {
             return 0;
         }
         let cut = self.tasks.len();
-        tracing::warn!(listener = %self.settings.name, cut, "the drain time is over; connections were cut");
+        tracing::warn!(listener = %settings.name, cut, "the drain time is over; connections were cut");
         self.tasks.shutdown().await;
         cut
     }

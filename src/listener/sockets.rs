@@ -40,6 +40,17 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Makes a socket that somebody else has bound like one of [`bind`].
+///
+/// # Errors
+/// When it is no listening socket.
+pub fn adopt(socket: &TcpListener) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(MOST_UNSENT)?;
+    Ok(())
+}
+
 /// How many connections one worker may hold.
 pub fn connection_cap(cap: ConnectionCap, workers: usize) -> usize {
     let total = match cap {

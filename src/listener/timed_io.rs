@@ -17,9 +17,9 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead as _, ReadBuf};
 
-use crate::body::Deadline;
 use crate::config::ListenerTimeouts;
 use crate::listener::transport::Transport;
+use crate::patience::Deadline;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use tracing::subscriber::SetGlobalDefaultError;
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::Level;
 use crate::observe::Colour;
@@ -21,6 +22,9 @@ use crate::observe::lines::Lines;
 /// Keeps the diagnostic log running; dropping it writes what is queued, for at most one second.
 pub struct Diagnostics {
     lines: Lines,
+    filter: reload::Handle<Targets, Registry>,
+    /// What RUST_LOG says, which no config changes.
+    is_fixed: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +48,20 @@ impl Diagnostics {
         colour: Colour,
         sink: Box<dyn Write + Send>,
     ) -> Result<Self, DiagnosticsError> {
-        let filter = filter(level, rust_log)?;
+        let is_fixed = rust_log.is_some_and(|text| !text.trim().is_empty());
+        let (filter, handle) = reload::Layer::new(filter(level, rust_log)?);
         let lines = Lines::start("diagnostics", sink)?;
         tracing::subscriber::set_global_default(subscriber(filter, colour, lines.clone()))?;
         panic::set_hook(Box::new(log_panic));
-        Ok(Self { lines })
+        Ok(Self { lines, filter: handle, is_fixed })
+    }
+
+    /// Shows messages from this level on, unless RUST_LOG says otherwise.
+    pub fn set_level(&self, level: Level) {
+        if !self.is_fixed {
+            // Fails only where the subscriber is gone, and nobody listens then.
+            let _ = self.filter.reload(own(level_filter(level)));
+        }
     }
 }
 
@@ -67,22 +80,23 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(place, thread = thread.name().unwrap_or_default(), "a defect of the gateway: panicked: {words}");
 }
 
-fn subscriber(filter: Targets, colour: Colour, lines: Lines) -> impl tracing::Subscriber + Send + Sync {
+fn subscriber(filter: reload::Layer<Targets, Registry>, colour: Colour, lines: Lines) -> impl tracing::Subscriber + Send + Sync {
     let layer = tracing_subscriber::fmt::layer().compact().with_ansi(colour == Colour::Ansi).with_writer(ToLines(lines));
     tracing_subscriber::registry().with(layer.with_filter(filter))
 }
 
-/// The level holds for our own messages; the libraries below speak up from warnings on.
 fn filter(level: Level, rust_log: Option<&str>) -> Result<Targets, DiagnosticsError> {
     match rust_log {
         Some(text) if !text.trim().is_empty() => {
             text.parse().map_err(|source| DiagnosticsError::Filter { text: text.to_owned(), source })
         }
-        Some(_) | None => {
-            let own = level_filter(level);
-            Ok(Targets::new().with_default(own.min(LevelFilter::WARN)).with_target(env!("CARGO_PKG_NAME"), own))
-        }
+        Some(_) | None => Ok(own(level_filter(level))),
     }
+}
+
+/// The level holds for our own messages; the libraries below speak up from warnings on.
+fn own(level: LevelFilter) -> Targets {
+    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(env!("CARGO_PKG_NAME"), level)
 }
 
 fn level_filter(level: Level) -> LevelFilter {
@@ -130,7 +144,8 @@ mod tests {
     fn logged(level: Level, rust_log: Option<&str>, speak: impl FnOnce()) -> String {
         let kept = Kept::default();
         let lines = Lines::start("test", Box::new(kept.clone())).unwrap();
-        let subscriber = subscriber(filter(level, rust_log).unwrap(), Colour::Plain, lines.clone());
+        let (filter, _handle) = reload::Layer::new(filter(level, rust_log).unwrap());
+        let subscriber = subscriber(filter, Colour::Plain, lines.clone());
         tracing::subscriber::with_default(subscriber, speak);
         assert!(lines.close(Duration::from_secs(30)));
         kept.text()

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 
 use crate::clock::Now;
-use crate::contract::Operation;
+use crate::contract::{Cors, Operation};
 use crate::identity::{CredentialKind, Principal};
 use crate::listener::{ClientAddress, Fault, Handshake, Peer};
 use crate::observe::RouteMetrics;
@@ -96,6 +96,9 @@ pub struct Notes {
     pub kind: Option<CredentialKind>,
     pub principal: Option<Arc<Principal>>,
     pub tenant: Option<String>,
+    /// What the route says of pages of other origins, and the origin of this one.
+    pub cors: Option<Arc<Cors>>,
+    pub origin: Option<HeaderValue>,
     pub upstream: Option<Arc<str>>,
     /// From the request's last byte given to the upstream's head taken.
     pub upstream_us: Option<u64>,

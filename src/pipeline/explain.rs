@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use serde_json::{Map, Value, json};
 
 use crate::clock::Now;
-use crate::contract::{Api, Operation};
+use crate::contract::Api;
 use crate::listener::{ClientAddress, Peer};
 use crate::pipeline::exchange::{Arrival, Exchange, Serves};
 use crate::pipeline::inject::Authorized;
@@ -45,7 +45,7 @@ pub struct Explanation {
     /// What the client would be told.
     pub status: Option<u16>,
     pub body: Option<String>,
-    /// The operation, or the upstream.
+    /// The operation, the upstream, or what the config file answers.
     pub target: Option<String>,
     /// What the upstream would be told of the caller.
     pub identity: Map<String, Value>,
@@ -111,8 +111,9 @@ impl Explanation {
         }
     }
 
-    pub fn of_endpoint(operation: Operation, exchange: &mut Exchange) -> Self {
-        Self { target: Some(operation.as_str().to_owned()), ..Self::new("answer", exchange) }
+    /// `by` names what answers.
+    pub fn of_answer(by: String, exchange: &mut Exchange) -> Self {
+        Self { target: Some(by), ..Self::new("answer", exchange) }
     }
 
     pub fn of_upstream(upstream: &str, api: &Api, authorized: &Authorized, exchange: &mut Exchange) -> Self {

@@ -36,7 +36,7 @@ pub fn cleanse(headers: &mut HeaderMap, trust: Peer, is_ours: impl Fn(&str) -> b
     kept
 }
 
-fn remove_each(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+pub fn remove_each(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
     let found: Vec<HeaderName> = headers.keys().filter(|name| is_unwanted(name)).cloned().collect();
     for name in found {
         headers.remove(name);

@@ -1,8 +1,8 @@
 //! Says to the upstream who is calling. The only writer of identity headers, and the only maker of [`Authorized`].
 //!
 //! In this order: false framing and hop-by-hop headers go (what `Connection` names could otherwise remove what is set
-//! below), every spelling of an identity header goes, the credential goes, the forwarding headers are rebuilt, and only
-//! then the identity is set.
+//! below), every spelling of an identity header goes, the credential goes, the forwarding headers are rebuilt, the
+//! route's edits are made, and only then the identity is set.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -55,6 +55,10 @@ pub fn apply(
     let scheme = if exchange.tls.is_some() { "https" } else { "http" };
     let origin = Origin { client: exchange.client, peer: exchange.peer.ip(), scheme, host };
     headers::set_forwarded(&mut out, &origin, kept);
+    route.features.request.apply(&mut out);
+    if let Some(host) = &route.features.host {
+        out.insert(header::HOST, host.clone());
+    }
     set_correlation(exchange, &mut out);
     set_identity(api, permit, &mut out);
     let mut request = Request::new(body);

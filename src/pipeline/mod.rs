@@ -8,6 +8,7 @@ mod headers;
 mod fixture;
 mod routing;
 mod admit;
+mod cors;
 mod credential;
 mod authenticate;
 mod authorize;
@@ -22,6 +23,7 @@ mod account;
 mod defect;
 mod explain;
 
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +33,7 @@ use http_body::Body as _;
 
 use crate::body::{Body, Incoming};
 use crate::clock::Now;
-use crate::contract::{Api, Endpoint, Operation, Route, Target};
+use crate::contract::{Api, Cors, Endpoint, Operation, Route, Target};
 use crate::issuer::Call;
 use crate::limiter::{Counted, Limiter, Spending, Waited};
 use crate::observe::Verdict;
@@ -83,6 +85,9 @@ pub struct Worker {
     pub response_timeouts: Vec<Duration>,
 }
 
+/// A request that may go on; or what a browser is told that asks whether a page may send one, where nothing else is looked at.
+type Judgement<'p> = ControlFlow<Arc<Cors>, Judged<'p>>;
+
 /// A request that may go on, and where to.
 struct Judged<'p> {
     index: usize,
@@ -97,14 +102,18 @@ struct Judged<'p> {
 
 impl Pipeline {
     /// All stages up to the decision. Changes nothing but counters, and not even those when it only peeks.
-    async fn judge(&self, exchange: &mut Exchange, ledger: &mut Ledger, spending: Spending) -> Result<Judged<'_>, Rejection> {
+    async fn judge(&self, exchange: &mut Exchange, ledger: &mut Ledger, spending: Spending) -> Result<Judgement<'_>, Rejection> {
         self.check_head(exchange)?;
-        let found = self.routing.find(exchange)?;
+        let cors_of = |found: &Found| self.services.get(found.api)?.api.routes.get(found.route)?.features.cors.clone();
+        let (found, preflight) = cors::find(&self.routing, cors_of, exchange)?;
         let (service, route, limits) = self.lane(&found, exchange)?;
         admit::check(route, exchange)?;
         let limits =
             Limits { limiter: &self.limiter, quotas: limits, realm: &service.api.facts.realm, route: &route.name, spending };
         limits.before_identity(exchange, ledger).await?;
+        if let Some(cors) = preflight {
+            return Ok(ControlFlow::Break(cors));
+        }
         let (credential, caller) = match Self::identify(service, route, exchange, spending) {
             Ok(known) => known,
             Err(rejection) => {
@@ -126,7 +135,7 @@ impl Pipeline {
         }
         let bounds = [route.max_body, other.and_then(|(other, _)| other.max_body)];
         let max_body = bounds.into_iter().flatten().min();
-        Ok(Judged {
+        Ok(ControlFlow::Continue(Judged {
             index: found.api,
             service,
             route,
@@ -135,7 +144,7 @@ impl Pipeline {
             credential,
             permit,
             max_body,
-        })
+        }))
     }
 
     fn identify(
@@ -158,15 +167,18 @@ impl Pipeline {
         let known = self.doors.iter().map(|door| &door.name);
         let mut exchange = question.pose(known, now)?.explained();
         let judged = match self.judge(&mut exchange, &mut Ledger::default(), Spending::Peek).await {
-            Ok(judged) => judged,
+            Ok(ControlFlow::Continue(judged)) => judged,
+            Ok(ControlFlow::Break(_)) => return Ok(Explanation::of_answer("preflight".to_owned(), &mut exchange)),
             Err(rejection) => {
                 let (status, body) = respond::text(&rejection, self.api_for_errors(&exchange), &self.fallback, &exchange);
                 return Ok(Explanation::of_rejection(&rejection, status, body, &mut exchange));
             }
         };
         let api = &judged.service.api;
-        if let Some(operation) = operation(judged.route) {
-            return Ok(Explanation::of_endpoint(operation, &mut exchange));
+        match &judged.route.target {
+            Target::Local(endpoint) => return Ok(Explanation::of_answer(endpoint.operation.as_str().to_owned(), &mut exchange)),
+            Target::Fixed(fixed) => return Ok(Explanation::of_answer(fixed.to_string(), &mut exchange)),
+            Target::Upstream => {}
         }
         let used = judged.credential.as_ref().and_then(Credential::header);
         let authorized = inject::apply(api, judged.route, &judged.permit, used, &mut exchange, Body::empty());
@@ -209,6 +221,10 @@ impl Pipeline {
         exchange.notes.route = Some(route.name.clone());
         exchange.notes.metrics = Some(lane.metrics.clone());
         exchange.notes.operation = operation(route);
+        if let Some(cors) = &route.features.cors {
+            exchange.notes.cors = Some(cors.clone());
+            exchange.notes.origin = exchange.headers.get(header::ORIGIN).cloned();
+        }
         Routing::describe(found, &service.api, exchange);
         Ok((service, route, &lane.limits))
     }
@@ -249,6 +265,7 @@ impl Worker {
         };
         ledger.settle(&self.pipeline.limiter, response.status());
         if let Some(api) = self.pipeline.api_for_errors(exchange) {
+            cors::mark(api.cors.as_deref(), exchange, response.headers_mut());
             ledger.write_headers(api.limit_headers, exchange.now, response.headers_mut());
         }
         if let Ok(id) = http::HeaderValue::from_str(&exchange.request_id) {
@@ -268,7 +285,12 @@ impl Worker {
         if exchange.serves == Serves::Decisions && exchange.fault.is_none() {
             exchange.asked = Some(decide::pose(exchange)?);
         }
-        let judged = self.pipeline.judge(exchange, ledger, Spending::Spend).await?;
+        let judged = match self.pipeline.judge(exchange, ledger, Spending::Spend).await? {
+            ControlFlow::Continue(judged) => judged,
+            // A proxy that asks would forward what is allowed, and nobody was looked at here.
+            ControlFlow::Break(_) if exchange.asked.is_some() => return Err(Denial::GatewayOnly.into()),
+            ControlFlow::Break(cors) => return Ok((cors::preflight(&cors, exchange), Verdict::Answered)),
+        };
         if let Some(key) = judged.permit.principal().and_then(|principal| principal.key.as_ref()) {
             judged.service.authenticator.store.touch_key(&key.id, exchange.now.wall);
         }
@@ -276,17 +298,23 @@ impl Worker {
             return Self::decide(&judged, asked, exchange);
         }
         let progress = self.pipeline.door(exchange).map_or(Duration::MAX, |door| door.body_progress);
-        let mut body = Body::from_client(incoming, judged.max_body, progress)?;
+        let mut body = Body::from_client(incoming, judged.max_body, progress)?.paced(judged.route.features.pace);
         account.received = (!body.is_end_stream()).then(|| body.meter());
         match &judged.route.target {
             // Boxed, because a request that is forwarded should not carry the room for answering one here.
             Target::Local(endpoint) => Box::pin(Self::answer(&judged, endpoint, account, body, ledger.waited)).await,
+            Target::Fixed(fixed) => Ok((respond::fixed(fixed, &judged.service.api, &account.exchange)?, Verdict::Answered)),
             Target::Upstream => {
                 let sending = self.forward(&judged, account, body)?;
                 let before = crate::clock::tick();
                 let response = sending.await;
                 account.exchange.notes.upstream_us = Some(crate::clock::tick().since(before));
-                Ok((response?, Verdict::Forwarded))
+                let mut response = response?;
+                if judged.route.features.cors.is_some() {
+                    cors::forget(response.headers_mut());
+                }
+                judged.route.features.response.apply(response.headers_mut());
+                Ok((response, Verdict::Forwarded))
             }
         }
     }
@@ -307,7 +335,7 @@ impl Worker {
 
     /// Tells the proxy that asked that the request may pass, and for whom.
     fn decide(judged: &Judged<'_>, asked: Asked, exchange: &mut Exchange) -> Result<(Response<Body>, Verdict), Rejection> {
-        if let Target::Local(_) = judged.route.target {
+        if let Target::Local(_) | Target::Fixed(_) = judged.route.target {
             return Err(Denial::GatewayOnly.into());
         }
         let api = &judged.service.api;
@@ -361,6 +389,6 @@ fn spends_by_itself(route: &Route) -> bool {
 fn operation(route: &Route) -> Option<Operation> {
     match &route.target {
         Target::Local(endpoint) => Some(endpoint.operation),
-        Target::Upstream => None,
+        Target::Fixed(_) | Target::Upstream => None,
     }
 }

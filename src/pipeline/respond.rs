@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderValue, Response, header};
 
 use crate::body::Body;
-use crate::contract::{Api, ApiFacts, ErrorAnswer, ErrorTable, Facts};
+use crate::contract::{Api, ApiFacts, ErrorAnswer, ErrorTable, Facts, Fixed};
 use crate::pipeline::exchange::Exchange;
 use crate::rejection::{Denial, Failure, Rejection};
 
@@ -50,6 +50,29 @@ fn render(rejection: &Rejection, api: Option<&Api>, fallback: &Fallback, exchang
     let (table, facts) = api.map_or((&fallback.table, &fallback.facts), |api| (&api.errors, &api.facts));
     let notes = &exchange.notes;
     table.render(rejection, notes.kind, notes.operation, &exchange.request_id, &Facts::of(facts))
+}
+
+/// The answer that stands in the config file.
+///
+/// # Errors
+/// When the path and the query that were asked for are no header value, which they are in every head that was judged.
+pub fn fixed(fixed: &Fixed, api: &Api, exchange: &Exchange) -> Result<Response<Body>, Failure> {
+    let mut response = Response::new(Body::full(fixed.body.clone()));
+    *response.status_mut() = fixed.status;
+    *response.headers_mut() = fixed.headers.clone();
+    if let Some(location) = &fixed.location {
+        let mut text = location.base.clone();
+        // A path begins with one slash, which no host and no segment before it ends with: the host stays the config's.
+        if location.keeps_path {
+            text.push_str(exchange.notes.path.as_ref().map_or("/", |path| path.as_str()));
+            exchange.uri.query().iter().for_each(|query| text.extend(["?", *query]));
+        }
+        let value = HeaderValue::from_str(&text);
+        let value = value.map_err(|_| Failure::Internal { detail: "a redirect leads to what is no header value".to_owned() })?;
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    mark_as_ours(api, response.headers_mut());
+    Ok(response)
 }
 
 /// Adds the contract's headers to an answer that the gateway gives itself. What the answer says already stays.

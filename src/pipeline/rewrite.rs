@@ -26,9 +26,8 @@ pub fn apply(
     permit: Permit,
     exchange: &mut Exchange,
 ) -> Result<(Permit, Option<usize>), Denial> {
-    let (Some(prefix), Some(path)) = (&route.strip_prefix, &exchange.notes.path) else { return Ok((permit, None)) };
-    let rewritten = NormalPath::parse(path.without(prefix).ok_or(Denial::NoRoute)?)?;
-    let (permit, other) = match routing.look_up_twice(number, &exchange.method, &rewritten)? {
+    let Some(rewritten) = rewritten(route, exchange)? else { return Ok((permit, None)) };
+    let (permit, other) = match routing.look_up_twice(number, &exchange.method, &rewritten, &exchange.headers)? {
         Lookup::Found { route: found, captures } => {
             let other = api.routes.get(found).ok_or(Denial::NoRoute)?;
             let asked_for = exchange.notes.tenant.take();
@@ -39,13 +38,29 @@ pub fn apply(
             exchange.notes.tenant = permit.tenant().map(str::to_owned).or(asked_for);
             (permit, (found != index).then_some(found))
         }
-        Lookup::WrongMethod(_) => return Err(Denial::NoRoute),
+        Lookup::WrongMethod(_) | Lookup::Unmet => return Err(Denial::NoRoute),
         // No rule is about it: that of the path that was asked for is all there is.
         Lookup::Nothing => (permit, None),
     };
     exchange.note(Stage::Route, || format!("forwarded as {rewritten}"));
     exchange.notes.forwarded_path = Some(rewritten);
     Ok((permit, other))
+}
+
+/// The path without what is taken from its beginning and with what is put there. `None` where a route changes nothing.
+fn rewritten(route: &Route, exchange: &Exchange) -> Result<Option<NormalPath>, Denial> {
+    let (strip, add) = (route.strip_prefix.as_deref(), route.features.add_prefix.as_deref());
+    let Some(path) = exchange.notes.path.as_ref().filter(|_| strip.is_some() || add.is_some()) else { return Ok(None) };
+    let rest = match strip {
+        Some(prefix) => path.without(prefix).ok_or(Denial::NoRoute)?,
+        None => path.as_str(),
+    };
+    match add {
+        Some(prefix) if rest == "/" => NormalPath::parse(prefix),
+        Some(prefix) => NormalPath::parse(&format!("{prefix}{rest}")),
+        None => NormalPath::parse(rest),
+    }
+    .map(Some)
 }
 
 /// The upstream is told of one tenant: that of the path which was asked for, or of the path that is left. Of two it would take
@@ -59,7 +74,7 @@ fn one_tenant(asked_for: Permit, left: Permit) -> Result<Permit, Denial> {
 }
 
 fn check_kind(route: &Route, caller: &Caller) -> Result<(), Denial> {
-    if matches!(route.target, Target::Local(_)) {
+    if !matches!(route.target, Target::Upstream) {
         return Err(Denial::NoRoute);
     }
     match (&route.access, caller) {

@@ -21,6 +21,7 @@ reasons! {
         Listener ExpectationUnknown "expectation_unknown" ExpectationFailed "the Expect header asks for something else than 100-continue";
         Listener BodyTooLarge { limit: u64 } "body_too_large" BodyTooLarge "the body is larger than {limit} bytes";
         Listener BodyTimeout { seconds: u64 } "body_timeout" RequestTimeout "no byte of the body arrived for {seconds} s";
+        Listener BodyTooSlow { bytes: u64 } "body_too_slow" RequestTimeout "the body comes more slowly than {bytes} bytes a second";
         Listener BodyBroken "body_broken" BadRequest "the body ended early or its framing is broken";
         Listener AskerUntrusted { address: std::net::IpAddr } "asker_untrusted" AddressRefused "{address} may not ask for decisions: it is not in the listener's trusted_proxies";
         Listener QuestionMalformed { what: &'static str } "question_malformed" BadRequest "the request that is asked about is not told clearly: {what}";

@@ -27,7 +27,7 @@ impl<'a> Judge<'a> {
     pub async fn new(ready: &Ready, section: &config::Api, api: &'a Api, store: &Store) -> anyhow::Result<Self> {
         let signing = signing_key(api, store).await?;
         let limiter = Arc::new(Limiter::Memory(Memory::new(Memory::DEFAULT_CAPACITY)));
-        let authenticator = build::authenticator(ready, section, api, &signing, store, &limiter)?;
+        let authenticator = build::authenticator(ready, section, api, &signing, store, &limiter, None)?;
         for issuer in authenticator.issuers.iter().filter(|issuer| issuer.keys.is_remote()) {
             if let Err(why) = issuer.keys.refresh_now().await {
                 output::note(&format!("the keys of {} cannot be fetched: {why}", issuer.label));

@@ -89,7 +89,7 @@ impl Served {
         let address = socket.local_addr().unwrap();
         let handler = Rc::new(Cases::default());
         let (drain, drained) = watch::channel(false);
-        let settings = Rc::new(Settings::new(&config, 1, drain_timeout));
+        let settings = Live::new(Settings::new(&config, 1, drain_timeout));
         let task = spawn_local(serve(socket, settings, handler.clone(), drained));
         Self { address, handler, drain, task }
     }

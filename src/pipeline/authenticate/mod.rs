@@ -34,7 +34,7 @@ pub struct Authenticator {
     /// The API's own tokens.
     pub tokens: Verifier,
     /// Those of others.
-    pub issuers: Vec<ForeignIssuer>,
+    pub issuers: Arc<[ForeignIssuer]>,
     pub keys: KeyFormat,
     pub store: Store,
     pub verified: Arc<VerifiedCache<Arc<Verified>>>,
@@ -72,7 +72,7 @@ impl Held for Arc<Verified> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signer {
-    /// We did; our key stays the same while the process runs.
+    /// We did. Another key of ours comes with a cache of its own.
     Own,
     /// The issuer at this place of the list, with the keys of this generation.
     Foreign { issuer: usize, generation: u64 },

@@ -15,9 +15,10 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
-use crate::body::{Body, Deadline};
+use crate::body::Body;
 use crate::config::UpstreamTimeouts;
 use crate::config::value::UpstreamUrl;
+use crate::patience::Deadline;
 use crate::pipeline::forward::read_on::ReadOn;
 use crate::pipeline::forward::resolve::Resolver;
 use crate::pipeline::headers::join_path;

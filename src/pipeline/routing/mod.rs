@@ -5,7 +5,7 @@ mod tree;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, Method};
 
 use crate::config::value::{HostPattern, PathPattern};
 use crate::contract::{Access, Api};
@@ -63,7 +63,7 @@ impl Routing {
             api.hosts.iter().for_each(|pattern| hosts.insert(pattern, index));
             let mut tree = Tree::default();
             for (number, route) in api.routes.iter().enumerate() {
-                tree.insert(&route.pattern, &route.methods, number);
+                tree.insert(&route.pattern, &route.methods, &route.features.conditions, number);
             }
             routing.apis.push(tree);
             routing.folded.push(Folded::new(api));
@@ -77,11 +77,12 @@ impl Routing {
         self.listeners.insert(listener, hosts);
     }
 
-    /// Finds the API and its route; notes host and path on the way, so that a refusal can name them.
+    /// Finds the API and its route for a method, the request's own or the one that it announces; notes host and path on the
+    /// way, so that a refusal can name them.
     ///
     /// # Errors
     /// The denials of stage `route`, and those about the Host header.
-    pub fn find(&self, exchange: &mut Exchange) -> Result<Found, Denial> {
+    pub fn find(&self, method: &Method, exchange: &mut Exchange) -> Result<Found, Denial> {
         let host = exchange.read_host()?;
         let api = self.listeners.get(&exchange.listener).and_then(|hosts| hosts.find(&host));
         let host = exchange.notes.host.insert(host);
@@ -90,7 +91,7 @@ impl Routing {
         }
         let api = api.ok_or_else(|| Denial::HostUnknown { host: host.clone() })?;
         exchange.notes.api = Some(api);
-        self.find_route(api, exchange).map(|(route, captures)| Found { api, route, captures })
+        self.find_route(api, method, exchange).map(|(route, captures)| Found { api, route, captures })
     }
 
     /// The API that a host belongs to, for rejections that come before the path is known.
@@ -99,26 +100,27 @@ impl Routing {
     }
 
     /// Where a path of one API leads.
-    pub fn look_up(&self, api: usize, method: &Method, path: &NormalPath) -> Lookup {
-        self.apis.get(api).map_or(Lookup::Nothing, |tree| tree.find(method, path))
+    pub fn look_up(&self, api: usize, method: &Method, path: &NormalPath, headers: &HeaderMap) -> Lookup {
+        self.apis.get(api).map_or(Lookup::Nothing, |tree| tree.find(method, path, headers))
     }
 
     /// The same for a path that a rewrite has made: also where only its capitals tell it from one with a route of its own.
     ///
     /// # Errors
     /// [`Denial::PathAmbiguous`].
-    pub fn look_up_twice(&self, api: usize, method: &Method, path: &NormalPath) -> Result<Lookup, Denial> {
-        let lookup = self.look_up(api, method, path);
+    pub fn look_up_twice(&self, api: usize, method: &Method, path: &NormalPath, headers: &HeaderMap) -> Result<Lookup, Denial> {
+        let lookup = self.look_up(api, method, path, headers);
         let small = path.in_small_letters()?;
-        let folded = self.folded.get(api).map_or(Lookup::Nothing, |folded| folded.tree.find(method, &small));
+        let folded = self.folded.get(api).map_or(Lookup::Nothing, |folded| folded.tree.find(method, &small, headers));
         match (&lookup, folded) {
             (Lookup::Found { route, .. }, Lookup::Found { route: other, .. }) if *route == other => Ok(lookup),
-            (Lookup::Nothing | Lookup::WrongMethod(_), Lookup::Nothing | Lookup::WrongMethod(_)) => Ok(lookup),
+            (Lookup::Nothing | Lookup::WrongMethod(_), Lookup::Nothing | Lookup::WrongMethod(_))
+            | (Lookup::Unmet, Lookup::Unmet) => Ok(lookup),
             (..) => Err(Denial::PathAmbiguous { what: CAPITALS }),
         }
     }
 
-    fn find_route(&self, api: usize, exchange: &mut Exchange) -> Result<(usize, Captures), Denial> {
+    fn find_route(&self, api: usize, method: &Method, exchange: &mut Exchange) -> Result<(usize, Captures), Denial> {
         if exchange.method == Method::CONNECT {
             return Err(Denial::ConnectRefused);
         }
@@ -126,14 +128,14 @@ impl Routing {
             return Err(Denial::TraceRefused);
         }
         let path = NormalPath::parse(exchange.uri.path())?;
-        let lookup = self.look_up(api, &exchange.method, &path);
+        let lookup = self.look_up(api, method, &path, &exchange.headers);
         exchange.notes.path = Some(path);
         match lookup {
-            Lookup::Found { route, .. } if self.dodges_a_route(api, route, exchange) => {
+            Lookup::Found { route, .. } if self.dodges_a_route(api, route, method, exchange) => {
                 Err(Denial::PathAmbiguous { what: CAPITALS })
             }
             Lookup::Found { route, captures } => Ok((route, captures)),
-            Lookup::Nothing => Err(Denial::NoRoute),
+            Lookup::Unmet | Lookup::Nothing => Err(Denial::NoRoute),
             Lookup::WrongMethod(allowed) => {
                 let allow: Vec<&str> = allowed.iter().map(Method::as_str).collect();
                 Err(Denial::MethodNotAllowed { allow: allow.join(", ").into() })
@@ -143,14 +145,15 @@ impl Routing {
 
     /// Whether a path comes through as one of those that nobody listed, and would be a listed one to an upstream that
     /// tells no capitals apart: `/API/admin` must not pass where `/api/admin` would be asked for more.
-    fn dodges_a_route(&self, api: usize, route: usize, exchange: &Exchange) -> bool {
+    fn dodges_a_route(&self, api: usize, route: usize, method: &Method, exchange: &Exchange) -> bool {
         let Some(folded) = self.folded.get(api).filter(|folded| folded.is_open_rest.get(route) == Some(&true)) else {
             return false;
         };
         let Some(path) = &exchange.notes.path else { return false };
         let Ok(small) = path.in_small_letters() else { return false };
-        match folded.tree.find(&exchange.method, &small) {
+        match folded.tree.find(method, &small, &exchange.headers) {
             Lookup::Found { route: other, .. } => other != route,
+            Lookup::Unmet => true,
             Lookup::WrongMethod(_) | Lookup::Nothing => false,
         }
     }
@@ -171,7 +174,7 @@ impl Folded {
         for (number, route) in api.routes.iter().enumerate() {
             // Names of captures are small letters already.
             if let Ok(pattern) = PathPattern::parse(&route.pattern.as_str().to_ascii_lowercase()) {
-                folded.tree.insert(&pattern, &route.methods, number);
+                folded.tree.insert(&pattern, &route.methods, &route.features.conditions, number);
             }
             folded.is_open_rest.push(match &route.access {
                 Access::Known { unmapped, kinds, .. } => *unmapped && !kinds.is_empty(),
@@ -240,7 +243,9 @@ mod tests {
     fn found((routing, names): &(Routing, Vec<Arc<str>>), path: &str) -> String {
         let mut exchange = fixture::exchange("192.0.2.1", &[]);
         exchange.uri = path.parse().unwrap();
-        routing.find_route(0, &mut exchange).map_or_else(|denial| denial.code().to_owned(), |(route, _)| names[route].to_string())
+        routing
+            .find_route(0, &Method::GET, &mut exchange)
+            .map_or_else(|denial| denial.code().to_owned(), |(route, _)| names[route].to_string())
     }
 
     /// A8: many servers read `/API` as `/api`. What is let through unlisted is not let through as that.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::config::value::{PathPattern, Segment};
 use crate::pipeline::path::NormalPath;
@@ -32,6 +32,7 @@ struct End {
     route: usize,
     /// Empty = all.
     methods: Vec<Method>,
+    conditions: Vec<(HeaderName, HeaderValue)>,
     captures: Vec<Arc<str>>,
     tail: Option<Arc<str>>,
 }
@@ -45,11 +46,14 @@ pub enum Lookup {
     },
     /// Routes match the path and none takes the method: the methods that they take, for `Allow`.
     WrongMethod(Vec<Method>),
+    /// Routes match the path and the method, and none the headers. No wider route takes such a request.
+    Unmet,
     Nothing,
 }
 
 impl Tree {
-    pub fn insert(&mut self, pattern: &PathPattern, methods: &[Method], route: usize) {
+    /// `conditions` are the headers that a request must have besides.
+    pub fn insert(&mut self, pattern: &PathPattern, methods: &[Method], conditions: &[(HeaderName, HeaderValue)], route: usize) {
         let mut branch = &mut self.root;
         let mut tail = None;
         let mut is_tail = false;
@@ -65,22 +69,25 @@ impl Tree {
         }
         let capture = |segment: &Segment| if let Segment::Capture(name) = segment { Some(name.clone()) } else { None };
         let captures = pattern.segments.iter().filter_map(capture).collect();
-        let end = End { route, methods: methods.to_vec(), captures, tail };
+        let end = End { route, methods: methods.to_vec(), conditions: conditions.to_vec(), captures, tail };
         let ends = if is_tail { &mut branch.tails } else { &mut branch.ends };
-        // A route that names its methods stands before one that takes all.
-        let at = if end.methods.is_empty() { ends.len() } else { ends.iter().take_while(|end| !end.methods.is_empty()).count() };
+        // A route that asks for more headers stands before one that asks for fewer, and of two that ask for as many one that
+        // names its methods before one that takes all; else they stand as they come.
+        let rank = |end: &End| (std::cmp::Reverse(end.conditions.len()), end.methods.is_empty());
+        let at = ends.iter().take_while(|earlier| rank(earlier) <= rank(&end)).count();
         ends.insert(at, end);
     }
 
-    pub fn find(&self, method: &Method, path: &NormalPath) -> Lookup {
+    pub fn find(&self, method: &Method, path: &NormalPath, headers: &HeaderMap) -> Lookup {
         // One trailing slash is no segment of its own: clients write both forms, and both are one resource.
         let mut segments: Vec<&str> = path.segments().collect();
         if segments.last().is_some_and(|last| last.is_empty()) {
             segments.pop();
         }
-        let mut search = Search { method, segments: &segments, values: Vec::new(), allowed: Vec::new() };
+        let mut search = Search { method, headers, segments: &segments, values: Vec::new(), allowed: Vec::new(), closed: false };
         match search.descend(&self.root, 0) {
             Some((route, captures)) => Lookup::Found { route, captures },
+            None if search.closed => Lookup::Unmet,
             None if search.allowed.is_empty() => Lookup::Nothing,
             None => Lookup::WrongMethod(search.allowed),
         }
@@ -93,14 +100,25 @@ impl End {
         let named = |method: &Method| self.methods.contains(method);
         self.methods.is_empty() || named(method) || (method == Method::HEAD && named(&Method::GET))
     }
+
+    /// Whether each header that is asked for stands there once, with that value.
+    fn is_met(&self, headers: &HeaderMap) -> bool {
+        self.conditions.iter().all(|(name, wanted)| {
+            let mut lines = headers.get_all(name).iter();
+            lines.next() == Some(wanted) && lines.next().is_none()
+        })
+    }
 }
 
 struct Search<'t> {
     method: &'t Method,
+    headers: &'t HeaderMap,
     segments: &'t [&'t str],
     /// The captured segments on the way to the current branch.
     values: Vec<&'t str>,
     allowed: Vec<Method>,
+    /// The path has routes of its own, and the headers are none of theirs: a wider one, which may ask for less, is not tried.
+    closed: bool,
 }
 
 type Hit = (usize, Vec<(Arc<str>, String)>);
@@ -128,8 +146,15 @@ impl Search<'_> {
     }
 
     fn choose(&mut self, ends: &[End], depth: usize) -> Option<Hit> {
+        if self.closed {
+            return None;
+        }
         for end in ends {
             if end.takes(self.method) {
+                if !end.is_met(self.headers) {
+                    self.closed = true;
+                    continue;
+                }
                 return Some((end.route, self.captures(end, depth)));
             }
             let new = end.methods.iter().filter(|method| !self.allowed.contains(method)).cloned().collect::<Vec<_>>();
@@ -163,18 +188,19 @@ mod tests {
         for (index, route) in routes.iter().enumerate() {
             let (method, path) = route.split_once(' ').unwrap();
             let methods = if method == "*" { vec![] } else { vec![method.parse().unwrap()] };
-            tree.insert(&PathPattern::parse(path).unwrap(), &methods, index);
+            tree.insert(&PathPattern::parse(path).unwrap(), &methods, &[], index);
         }
         tree
     }
 
     fn find(routes: &[&str], method: &str, path: &str) -> String {
-        match tree(routes).find(&method.parse().unwrap(), &NormalPath::parse(path).unwrap()) {
+        match tree(routes).find(&method.parse().unwrap(), &NormalPath::parse(path).unwrap(), &HeaderMap::new()) {
             Lookup::Found { route, captures } => {
                 let captures: Vec<String> = captures.iter().map(|(name, value)| format!(" {name}={value}")).collect();
                 format!("{}{}", routes[route], captures.concat())
             }
             Lookup::WrongMethod(allowed) => format!("allow {}", allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(",")),
+            Lookup::Unmet => "unmet".to_owned(),
             Lookup::Nothing => "nothing".to_owned(),
         }
     }
@@ -217,6 +243,40 @@ mod tests {
         assert_eq!(find(&routes, "GET", "/v1%2E0/%61dmin/"), "GET /v1.0/admin");
         assert_eq!(find(&routes, "POST", "/items%3Apurge"), "POST /items:purge");
         assert_eq!(find(&routes, "GET", "/v1%2d0/admin"), "* /**");
+    }
+
+    /// The route that asks for most headers wins; what meets none of them reaches no wider route.
+    #[test]
+    fn headers_choose_among_the_routes_of_one_path() {
+        let mut tree = Tree::default();
+        let condition =
+            |name: &'static str, value: &'static str| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let two = [condition("x-a", "1"), condition("x-b", "2")];
+        let path = |text: &str| PathPattern::parse(text).unwrap();
+        tree.insert(&path("/p"), &[Method::GET], &two[..1], 1);
+        tree.insert(&path("/p"), &[], &two, 2);
+        tree.insert(&path("/q"), &[], &two[1..], 3);
+        tree.insert(&path("/q"), &[], &[], 4);
+        tree.insert(&path("/**"), &[], &[], 5);
+        let found = |method: Method, path: &str, lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            match tree.find(&method, &NormalPath::parse(path).unwrap(), &headers) {
+                Lookup::Found { route, .. } => route,
+                Lookup::WrongMethod(_) | Lookup::Unmet | Lookup::Nothing => 0,
+            }
+        };
+        assert_eq!(found(Method::GET, "/p", &[("x-a", "1")]), 1);
+        assert_eq!(found(Method::GET, "/p", &[("x-a", "1"), ("x-b", "2")]), 2);
+        assert_eq!(found(Method::GET, "/p", &[("x-a", "1"), ("x-b", "3")]), 1);
+        assert_eq!(found(Method::GET, "/p", &[("x-a", "1"), ("x-a", "1")]), 0);
+        assert_eq!(found(Method::GET, "/p", &[("x-a", "2")]), 0);
+        assert_eq!(found(Method::GET, "/p", &[]), 0);
+        assert_eq!(found(Method::POST, "/p", &[("x-a", "1")]), 0);
+        assert_eq!((found(Method::GET, "/q", &[]), found(Method::GET, "/q", &[("x-b", "2")])), (4, 3));
+        assert_eq!(found(Method::GET, "/r", &[]), 5);
     }
 
     /// O9: a rule for /admin/pki does not match /admin/pkix.
@@ -266,12 +326,12 @@ mod tests {
                 .collect();
             let mut tree = Tree::default();
             for (index, text) in routes.iter().enumerate() {
-                tree.insert(&PathPattern::parse(text).unwrap(), &[], index);
+                tree.insert(&PathPattern::parse(text).unwrap(), &[], &[], index);
             }
             let normal = NormalPath::parse(&path).unwrap();
-            let found = match tree.find(&Method::GET, &normal) {
+            let found = match tree.find(&Method::GET, &normal, &HeaderMap::new()) {
                 Lookup::Found { route, .. } => Some(route),
-                Lookup::WrongMethod(_) | Lookup::Nothing => None,
+                Lookup::WrongMethod(_) | Lookup::Unmet | Lookup::Nothing => None,
             };
             let segments: Vec<&str> = normal.segments().collect();
             prop_assert_eq!(found, by_trying(&routes, &segments));

@@ -53,6 +53,11 @@ impl Client {
         self.socket.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// `None` once the other end takes nothing more.
+    pub fn try_send(&mut self, bytes: &str) -> Option<()> {
+        self.socket.write_all(bytes.as_bytes()).ok()
+    }
+
     /// The next answer; `None` when the connection ends before a whole head.
     pub fn try_receive(&mut self) -> Option<Answer> {
         let mut bytes = Vec::new();

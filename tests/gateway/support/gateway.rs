@@ -74,12 +74,41 @@ impl Gateway {
         });
     }
 
+    pub fn config(&self) -> String {
+        fs::read_to_string(self.folder.path().join("gateway.toml")).unwrap()
+    }
+
+    /// Writes the config anew, in one step as editors and tools do.
+    pub fn write_config(&self, text: &str) {
+        fs::write(self.folder.path().join("next.toml"), text).unwrap();
+        fs::rename(self.folder.path().join("next.toml"), self.folder.path().join("gateway.toml")).unwrap();
+    }
+
+    /// Changes the config and has it taken over.
+    pub fn reload_with(&self, change: impl FnOnce(String) -> String) -> Answer {
+        self.write_config(&change(self.config()));
+        self.admin("POST /reload")
+    }
+
+    /// Has a new process take the place of the one that runs, and waits until it is ready. The old one.
+    pub fn succeed(&mut self) -> Child {
+        let old = self.child.take().unwrap();
+        self.spawn_with(&["--takeover"]);
+        self.wait_until_ready();
+        old
+    }
+
     /// Starts the process and waits for nothing.
     pub fn spawn(&mut self) {
+        self.spawn_with(&[]);
+    }
+
+    /// The same with more arguments.
+    pub fn spawn_with(&mut self, arguments: &[&str]) {
         let file = |name: &str| fs::File::options().create(true).append(true).open(self.folder.path().join(name)).unwrap();
         let mut command = Command::new("bash");
         command.arg("-c").arg(format!("{}exec \"$0\" \"$@\"", self.limits)).arg(env!("CARGO_BIN_EXE_gateward"));
-        command.args(["serve", "--config", "gateway.toml"]).current_dir(self.folder.path()).process_group(0);
+        command.args(["serve", "--config", "gateway.toml"]).args(arguments).current_dir(self.folder.path()).process_group(0);
         self.child = Some(command.stdin(Stdio::null()).stdout(file("access.log")).stderr(file("stderr.log")).spawn().unwrap());
     }
 

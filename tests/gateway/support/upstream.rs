@@ -36,6 +36,10 @@ struct Shared {
     stopped: AtomicBool,
     /// Connections that have not ended.
     open: AtomicUsize,
+    /// All that ever came.
+    connections: AtomicUsize,
+    /// The one that the last request came by.
+    newest: Mutex<Option<TcpStream>>,
 }
 
 #[derive(Default)]
@@ -59,6 +63,8 @@ impl Upstream {
             reply: Mutex::new(Reply::Ok),
             stopped: AtomicBool::default(),
             open: AtomicUsize::default(),
+            connections: AtomicUsize::default(),
+            newest: Mutex::default(),
         });
         let serving = shared.clone();
         thread::spawn(move || {
@@ -68,6 +74,7 @@ impl Upstream {
                 }
                 let shared = serving.clone();
                 shared.open.fetch_add(1, Ordering::SeqCst);
+                shared.connections.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
                     shared.serve(socket);
                     shared.open.fetch_sub(1, Ordering::SeqCst);
@@ -111,8 +118,18 @@ impl Upstream {
         self.shared.seen.lock().unwrap().requests.len()
     }
 
+    /// How many connections were ever made to it.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
     pub fn last(&self) -> String {
         self.requests().last().cloned().unwrap_or_default()
+    }
+
+    /// Sends more on the connection of the last request.
+    pub fn push(&self, bytes: &[u8]) {
+        self.shared.newest.lock().unwrap().as_ref().unwrap().write_all(bytes).unwrap();
     }
 
     /// Gives the port back. Returns when nobody listens on it any more.
@@ -174,6 +191,7 @@ impl Shared {
         loop {
             let violation = match strict::request(&bytes) {
                 Ok(Some((message, length))) if length == bytes.len() => {
+                    *self.newest.lock().unwrap() = socket.try_clone().ok();
                     self.seen.lock().unwrap().requests.push((bytes, message));
                     return Some(());
                 }

@@ -18,7 +18,7 @@ use crate::config::UpstreamTimeouts;
 use crate::config::report::{Located, Place};
 use crate::config::value::UpstreamUrl;
 use crate::listener::wire::{Wire, field, on_a_worker};
-use crate::listener::{ConnectionInfo, Fault, Handler, Settings, bind, serve};
+use crate::listener::{ConnectionInfo, Fault, Handler, Live, Settings, bind, serve};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(60);

@@ -60,7 +60,7 @@ async fn served(adjust: impl FnOnce(&mut Relay)) -> Served {
     let address = socket.local_addr().unwrap();
     let relay = Rc::new(relay);
     let (drain, drained) = watch::channel(false);
-    let task = spawn_local(serve(socket, Rc::new(Settings::new(&config, 1, LONG)), relay.clone(), drained));
+    let task = spawn_local(serve(socket, Live::new(Settings::new(&config, 1, LONG)), relay.clone(), drained));
     Served { upstream: listener, client: Wire::connect(address).await, relay, _drain: drain, _task: task }
 }
 
