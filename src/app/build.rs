@@ -104,7 +104,7 @@ impl Generation {
     /// # Errors
     /// When a key or a certificate cannot be read, loaded or made.
     pub async fn build(ready: Ready, foundation: &Foundation, previous: Option<&Self>) -> anyhow::Result<Self> {
-        let certificates = Certificates::open(&ready, previous.map(|previous| (&previous.ready, &previous.certificates)))?;
+        let certificates = Certificates::open(&ready, previous.map(|previous| &previous.certificates))?;
         let pipeline = pipeline(&ready, foundation, previous).await?;
         let mut upstreams: Vec<Arc<config::Upstream>> = Vec::new();
         for (at, section) in ready.config.apis.iter().enumerate() {

@@ -27,17 +27,17 @@ pub fn check(config: &Config, report: &mut Report) {
 }
 
 impl Certificates {
-    /// Reads them. A listener of which nothing has changed since `previous` keeps what it has: its sessions go on.
+    /// Reads them. A listener whose section is as it was in `previous` keeps what it has, and follows its files as before:
+    /// its sessions go on, and what changes for clients holds for connections that are open too.
     ///
     /// # Errors
     /// Names the listener and each file that cannot be used.
-    pub fn open(ready: &Ready, previous: Option<(&Ready, &Self)>) -> anyhow::Result<Self> {
+    pub fn open(ready: &Ready, previous: Option<&Self>) -> anyhow::Result<Self> {
         let mut stores = Vec::new();
         for listener in &ready.config.listeners {
             let name = listener.name.value.as_str();
-            let is_same = |before: &Ready| before.outline.is_same(&ready.outline, &["listener", name], &[]);
-            let kept = previous.filter(|(before, _)| is_same(before)).and_then(|(_, stores)| stores.of(listener));
-            if let Some(kept) = kept {
+            let kept = previous.and_then(|previous| previous.of(listener));
+            if let Some(kept) = kept.filter(|kept| kept.is_of(listener)) {
                 stores.push(kept);
                 continue;
             }
