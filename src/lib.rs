@@ -13,7 +13,7 @@
 //! # The life of a request
 //!
 //! ```text
-//! listener    accepts, judges raw heads, reads HTTP, keeps the time, decides the client's address
+//! listener    accepts, takes off TLS, judges raw heads, reads HTTP, keeps the time, decides the client's address
 //! pipeline    find route → admit address → extract credential → authenticate → authorize → spend limits
 //!               local endpoint   issuer answers
 //!               upstream         inject identity → forward

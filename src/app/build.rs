@@ -16,7 +16,6 @@ use crate::contract::Api;
 use crate::counter::Counters;
 use crate::issuer::Issuer;
 use crate::limiter::{Limiter, Memory, Shared};
-use crate::listener::TlsStore;
 use crate::observe::{AccessLog, Metrics, RecentRefusals};
 use crate::password::Passwords;
 use crate::pipeline::{Authenticator, Books, ColdLimit, Door, Fallback, Pipeline, Routing, Service};
@@ -105,7 +104,7 @@ impl Generation {
     /// # Errors
     /// When a key or a certificate cannot be read, loaded or made.
     pub async fn build(ready: Ready, foundation: &Foundation, previous: Option<&Self>) -> anyhow::Result<Self> {
-        let certificates = Certificates::open(&ready.config, |listener| previous?.store_like(listener, &ready))?;
+        let certificates = Certificates::open(&ready, previous.map(|previous| &previous.certificates))?;
         let pipeline = pipeline(&ready, foundation, previous).await?;
         let mut upstreams: Vec<Arc<Reached>> = Vec::new();
         for (at, section) in ready.config.apis.iter().enumerate() {
@@ -133,12 +132,6 @@ impl Generation {
         let mut here = self.ready.config.apis.iter().zip(&self.upstreams);
         let found = here.find(|(api, _)| api.upstream.value == name && (is_named(section) || api.label() == section.label()));
         found.filter(|_| is_same).map(|(_, upstream)| upstream.clone())
-    }
-
-    /// The certificates of a listener in `new`, if nothing of them has changed: tickets of sessions go on to be good.
-    fn store_like(&self, listener: &config::Listener, new: &Ready) -> Option<Arc<TlsStore>> {
-        let is_same = self.ready.outline.is_same(&new.outline, &["listener", &listener.name.value, "tls"], &[]);
-        self.certificates.of(listener).filter(|_| is_same)
     }
 
     /// The service of an API in `new`, if nothing has changed of what its credentials are judged by.

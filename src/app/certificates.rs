@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 
+use crate::app::load::Ready;
 use crate::app::reload::InEffect;
 use crate::clock;
 use crate::config::report::Report;
@@ -14,7 +15,7 @@ use crate::config::{Config, Listener};
 use crate::listener::{Changed, TlsStore};
 use crate::observe::Metrics;
 
-/// Stores of the listeners that have TLS, in the order of the config.
+/// Those of one generation's listeners, of each that has TLS.
 #[derive(Clone, Default)]
 pub struct Certificates(Arc<[Arc<TlsStore>]>);
 
@@ -26,20 +27,23 @@ pub fn check(config: &Config, report: &mut Report) {
 }
 
 impl Certificates {
-    /// Reads them, but for those that are `known` already.
+    /// Reads them. A listener whose section is as it was in `previous` keeps what it has, and follows its files as before:
+    /// its sessions go on, and what changes for clients holds for connections that are open too.
     ///
     /// # Errors
     /// Names the listener and each file that cannot be used.
-    pub fn open(config: &Config, known: impl Fn(&Listener) -> Option<Arc<TlsStore>>) -> anyhow::Result<Self> {
+    pub fn open(ready: &Ready, previous: Option<&Self>) -> anyhow::Result<Self> {
         let mut stores = Vec::new();
-        for listener in &config.listeners {
-            if let Some(store) = known(listener) {
-                stores.push(store);
+        for listener in &ready.config.listeners {
+            let name = listener.name.value.as_str();
+            let kept = previous.and_then(|previous| previous.of(listener));
+            if let Some(kept) = kept.filter(|kept| kept.is_of(listener)) {
+                stores.push(kept);
                 continue;
             }
             let store = TlsStore::load(listener).map_err(|faults| {
                 let faults: Vec<String> = faults.into_iter().map(|fault| fault.why).collect();
-                anyhow!("the listener `{}` has no TLS: {}", listener.name.value, faults.join("; "))
+                anyhow!("the listener `{name}` has no TLS: {}", faults.join("; "))
             })?;
             stores.extend(store.map(Arc::new));
         }
@@ -70,20 +74,23 @@ impl Certificates {
     fn warn(&self, warned: &mut HashSet<(String, u64)>) {
         let soon = clock::now().wall.plus(SOON);
         for expiry in self.0.iter().flat_map(|store| store.expiries()) {
-            if expiry.not_after < soon && warned.len() < MOST_WARNINGS && warned.insert((expiry.name.clone(), expiry.not_after.0))
-            {
+            if expiry.not_after >= soon || warned.len() >= MOST_WARNINGS {
+                continue;
+            }
+            if warned.insert((expiry.name.clone(), expiry.not_after.0)) {
                 tracing::warn!(name = expiry.name, "a certificate ends soon, at {}", expiry.not_after);
             }
         }
     }
 }
 
-/// Shows when each certificate in effect ends; of two with the same first name, the one that ends first.
-pub fn show(in_effect: InEffect, metrics: &Metrics) {
+/// Shows when each certificate in use ends. Of two with the same first name the one that ends first.
+pub fn show(metrics: &Metrics, in_effect: InEffect) {
     let help = "When the certificate of this name ends, in seconds since 1970";
     metrics.gauges("gateward_certificate_expiry_seconds", help, "name", move || {
+        let certificates = in_effect.load().certificates.clone();
         let mut ends: BTreeMap<String, f64> = BTreeMap::new();
-        for expiry in in_effect.load().certificates.0.iter().flat_map(|store| store.expiries()) {
+        for expiry in certificates.0.iter().flat_map(|store| store.expiries()) {
             let end = f64::from(u32::try_from(expiry.not_after.seconds()).unwrap_or(u32::MAX));
             let shown = ends.entry(expiry.name).or_insert(end);
             *shown = shown.min(end);
@@ -94,7 +101,7 @@ pub fn show(in_effect: InEffect, metrics: &Metrics) {
 
 /// Takes changed files over, and warns of ends that are near, until `stop`. Looks at what the files hold, so that it is no
 /// matter by what means they were replaced.
-pub async fn watch(in_effect: InEffect, mut stop: watch::Receiver<bool>) {
+pub async fn watch(in_effect: InEffect, mut stop: channel::Receiver<bool>) {
     let mut warned = HashSet::new();
     while !*stop.borrow() {
         let certificates = in_effect.load().certificates.clone();

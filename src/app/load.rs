@@ -36,6 +36,7 @@ pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>, report: &
     if !report.is_clean() {
         return None;
     }
+    loaded.config.apis.iter().zip(&apis).for_each(|(section, api)| check_certificates(&loaded.config, section, api, report));
     // The key of the store is made by the first start, and never read again: its coming is no change of the config.
     let key_file = &loaded.config.store.encryption_key_file;
     let files: Vec<UsedFile> = report.files().iter().filter(|file| file.path != *key_file).cloned().collect();

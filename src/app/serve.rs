@@ -256,9 +256,9 @@ impl Control {
             reload: reload_fn(calls),
         };
         self.admin = Some(handle.spawn(admin::serve(admin_socket, state, self.stop_admin.subscribe())));
-        self.tasks.spawn_on(watch_store(self.store.clone(), self.health.clone()), handle);
-        certificates::show(in_effect.clone(), &self.metrics);
+        certificates::show(&self.metrics, in_effect.clone());
         self.tasks.spawn_on(certificates::watch(in_effect.clone(), self.stop.subscribe()), handle);
+        self.tasks.spawn_on(watch_store(self.store.clone(), self.health.clone()), handle);
         sources
     }
 

@@ -53,6 +53,17 @@ impl ListenerTls {
         self.client_auth.unwrap_or(if self.client_ca_file.is_some() { ClientAuth::Required } else { ClientAuth::Off })
     }
 
+    /// Whether both say the same, wherever they stand. What their files hold may differ.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let says = |tls: &Self| {
+            let path = |file: &Option<Located<PathBuf>>| file.as_ref().map(|file| file.value.clone());
+            let pair = |pair: &CertificatePair| (pair.cert_file.value.clone(), pair.key_file.value.clone());
+            let pairs: Vec<_> = tls.certificates.iter().map(pair).collect();
+            (pairs, tls.min_version, tls.client_auth(), path(&tls.client_ca_file), path(&tls.client_crl_file))
+        };
+        says(self) == says(other)
+    }
+
     /// Reports what is wrong within the section. What is wrong with its files is found by whoever reads them.
     pub fn check(&self, report: &mut Report) {
         if self.certificates.is_empty() && report.is_sound(self.place, "certificates") {

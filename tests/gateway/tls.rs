@@ -333,3 +333,26 @@ fn files_that_cannot_be_used_are_named() {
     assert!(said.contains("none.pem: it cannot be read: No such file or directory"), "{said}");
     assert!(said.contains("none.key: it cannot be read"), "{said}");
 }
+
+/// N9: a reload takes another certificate over and keeps the sessions of listeners that it does not touch; one whose files
+/// cannot be used is refused as a whole.
+#[test]
+fn a_reload_keeps_the_sessions_of_a_listener_that_stays_as_it_was() {
+    let (authority, upstream) = (Authority::new("ours"), Upstream::start());
+    let gateway = start(&upstream, &[("first", &authority.server(&["api.test", "first.test"]))]);
+    authority.server(&["api.test", "second.test"]).save(gateway.folder.path(), "second");
+    let caller = Caller::of(&authority);
+    let ask = || {
+        let mut secured = caller.connect(gateway.address, "api.test").unwrap();
+        (secured.get("api.test", "/open").unwrap().0, secured.is_resumed(), secured.shows("second.test"))
+    };
+    assert_eq!([ask(), ask()], [(200, false, false), (200, true, false)]);
+    assert_eq!(gateway.reload_with(|text| text.replace("/open", "/{name}")).status, 200);
+    assert_eq!(ask(), (200, true, false));
+    let refused = gateway.reload_with(|text| text.replace("first.pem", "none.pem"));
+    assert!(refused.status != 200 && refused.body.contains("none.pem: it cannot be read"), "{refused:?}");
+    assert_eq!(ask(), (200, true, false));
+    let second = |text: String| text.replace("none.pem", "second.pem").replace("first.key", "second.key");
+    assert_eq!(gateway.reload_with(second).status, 200);
+    assert_eq!(ask(), (200, false, true));
+}

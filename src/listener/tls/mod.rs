@@ -111,6 +111,12 @@ impl TlsStore {
         &self.listener
     }
 
+    /// Whether a listener of another config may go on with it: only its files' content may differ, which is followed here.
+    pub fn is_of(&self, listener: &Listener) -> bool {
+        let same = listener.tls.as_ref().is_some_and(|tls| tls.is_same(&self.config));
+        same && *listener.name.value == *self.listener && self.current.load().server.alpn_protocols == protocols(listener)
+    }
+
     /// Reads the files again, and takes them over if all of them can be used. Waits for the disk.
     ///
     /// # Errors
