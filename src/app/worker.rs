@@ -18,7 +18,7 @@ use crate::app::build::Generation;
 use crate::app::sockets::Spot;
 use crate::body::{Body, Incoming};
 use crate::clock;
-use crate::config::{self, Listener};
+use crate::config::Listener;
 use crate::listener::{self, ConnectionInfo, Fault, Handler, Live, Settings, Trust, client_address};
 use crate::pipeline::{self, Arrival, Serves, Worker};
 
@@ -135,7 +135,7 @@ struct Floor {
     workers: usize,
     open: BTreeMap<Spot, Open>,
     /// Connections to each upstream of the generation.
-    pools: Vec<(Arc<config::Upstream>, Rc<pipeline::Upstream>)>,
+    pools: Vec<(Arc<pipeline::Fleet>, Rc<pipeline::Upstream>)>,
     serving: JoinSet<std::io::Result<usize>>,
 }
 
@@ -200,16 +200,16 @@ impl Floor {
     }
 
     fn worker(&mut self, generation: &Generation) -> Rc<Worker> {
-        let mut pools: Vec<(Arc<config::Upstream>, Rc<pipeline::Upstream>)> = Vec::new();
+        let mut pools: Vec<(Arc<pipeline::Fleet>, Rc<pipeline::Upstream>)> = Vec::new();
         let mut upstreams = Vec::new();
         for upstream in &generation.upstreams {
             let kept = pools.iter().chain(&self.pools).find(|(known, _)| Arc::ptr_eq(known, upstream));
-            let pool = kept.map_or_else(|| Rc::new(pipeline::Upstream::new(upstream)), |(_, pool)| pool.clone());
+            let pool = kept.map_or_else(|| Rc::new(pipeline::Upstream::new(upstream.clone())), |(_, pool)| pool.clone());
             pools.push((upstream.clone(), pool.clone()));
             upstreams.push(pool);
         }
         self.pools = pools;
-        let response_timeouts = generation.upstreams.iter().map(|upstream| upstream.timeouts.response).collect();
+        let response_timeouts = generation.upstreams.iter().map(|upstream| upstream.config.timeouts.response).collect();
         Rc::new(Worker { pipeline: generation.pipeline.clone(), upstreams, response_timeouts })
     }
 }

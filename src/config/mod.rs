@@ -40,7 +40,7 @@ pub use outline::{Around, Difference, Outline};
 pub use route::{HeaderChanges, Route};
 pub use schema::schema;
 pub use server::{AccessFormat, Admin, Level, Log, Server, Store, Workers};
-pub use upstream::{Upstream, UpstreamTimeouts};
+pub use upstream::{Balance, Upstream, UpstreamLimits, UpstreamRetries, UpstreamTimeouts};
 
 section! {
     /// The whole file.

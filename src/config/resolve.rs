@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::report::{Located, Place, Report};
 use crate::config::value::{HostPattern, UpstreamUrl};
-use crate::config::{Api, Config, Listener, Upstream, UpstreamTimeouts};
+use crate::config::{Api, Balance, Config, Listener, Upstream, UpstreamLimits, UpstreamRetries, UpstreamTimeouts};
 
 /// Reports everything that is wrong in and between the sections of a decoded file.
 pub fn resolve(config: &Config, report: &mut Report) {
@@ -39,7 +39,10 @@ impl Config {
         Some(Upstream {
             name: Located::new(api.label().to_owned(), api.upstream.place),
             servers: vec![server],
+            balance: Balance::LeastRequests,
             timeouts: UpstreamTimeouts::default(),
+            limits: UpstreamLimits::default(),
+            retries: UpstreamRetries::default(),
             place: api.upstream.place,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::decode::section;
+use crate::config::decode::{section, words};
 use crate::config::report::{Located, Report};
 use crate::config::value::{UpstreamUrl, refuse_zero};
 
@@ -11,10 +11,16 @@ section! {
     pub struct Upstream {
         /// The name that an `[[api]]` refers to.
         name: Located<String>,
-        /// One or more servers, taken in turn; a base path is put before every forwarded path.
+        /// One or more servers; a base path is put before every forwarded path.
         servers: Vec<UpstreamUrl>,
+        /// Which of several servers a request goes to.
+        balance: Balance = Balance::LeastRequests,
         /// How long a server may take.
         timeouts: UpstreamTimeouts = UpstreamTimeouts::default(),
+        /// What the servers together are asked to do at once.
+        limits: UpstreamLimits = UpstreamLimits::default(),
+        /// When a request is sent to a second server.
+        retries: UpstreamRetries = UpstreamRetries::default(),
     }
 }
 
@@ -27,6 +33,13 @@ impl Upstream {
         }
         let UpstreamTimeouts { connect, response, idle, place } = self.timeouts;
         refuse_zero(place, &[("connect", connect), ("response", response), ("idle", idle)], report);
+        if self.limits.requests == Some(0) {
+            report.error(report.at(self.limits.place, "requests"), "`requests` is zero: no request would ever be forwarded");
+        }
+        if self.retries.attempts > MOST_ATTEMPTS {
+            let why = format!("`attempts` is {}, expected 0 to {MOST_ATTEMPTS}", self.retries.attempts);
+            report.error(report.at(self.retries.place, "attempts"), why);
+        }
     }
 }
 
@@ -41,3 +54,33 @@ section! {
         idle: Duration = Duration::from_secs(60),
     }
 }
+
+words! {
+    /// `balance` of an upstream.
+    pub enum Balance {
+        /// Of two servers, the one that has fewer requests to answer.
+        LeastRequests = "least_requests",
+        /// One after the other.
+        RoundRobin = "round_robin",
+    }
+}
+
+section! {
+    /// `limits` of an upstream.
+    pub struct UpstreamLimits: Default {
+        /// Requests whose answer has not been read to its end; one more is answered 503 at once. Without it there is no limit.
+        requests: Option<u64> = None,
+    }
+}
+
+section! {
+    /// `retries` of an upstream.
+    pub struct UpstreamRetries: Default {
+        /// How often a request is sent again whose new connection ended before an answer began: only one that may be
+        /// repeated (RFC 9110, section 9.2.2) and has no body. A connection that cannot be made costs no attempt.
+        attempts: u64 = 1,
+    }
+}
+
+/// More would only hide servers that fail.
+const MOST_ATTEMPTS: u64 = 10;

@@ -49,7 +49,7 @@ pub use account::Books;
 pub use authenticate::{Authenticator, ClaimNames, ColdLimit, ForeignIssuer};
 pub use exchange::{Arrival, Serves};
 pub use explain::{Explanation, Question};
-pub use forward::Upstream;
+pub use forward::{Fleet, Reading, Upstream};
 pub use path::NormalPath;
 pub use respond::Fallback;
 pub use routing::{Lookup, Routing};

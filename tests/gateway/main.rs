@@ -8,6 +8,7 @@ mod support;
 
 mod access;
 mod address_vectors;
+mod balancing;
 mod client_addresses;
 mod connections;
 mod contract;

@@ -1,10 +1,9 @@
 //! The connections to one server, kept by one worker: taken and given back without a lock, newest first, so that what is
 //! not needed grows old and is closed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use http::Uri;
 use http::header::HeaderValue;
@@ -34,8 +33,6 @@ pub struct Server {
     timeouts: UpstreamTimeouts,
     /// Oldest first.
     idle: RefCell<Vec<Idle>>,
-    /// The last time that no connection could be made.
-    failed_at: Cell<Option<Instant>>,
 }
 
 /// A connection that is good for one request at a time.
@@ -63,7 +60,6 @@ impl Server {
             resolver: Resolver::new(&url.host, url.port),
             timeouts,
             idle: RefCell::default(),
-            failed_at: Cell::default(),
         })
     }
 
@@ -103,24 +99,17 @@ impl Server {
         self.idle.borrow_mut().retain(|idle| !idle.connection.sender.is_closed() && idle.since.elapsed() <= self.timeouts.idle);
     }
 
-    /// Whether the last connect failed a short while ago.
-    pub fn is_resting(&self) -> bool {
-        self.failed_at.get().is_some_and(|at| at.elapsed() < REST)
-    }
-
     /// A new connection.
     ///
     /// # Errors
     /// [`Failure::UpstreamUnreachable`] or [`Failure::UpstreamConnectTimeout`].
     pub async fn connect(&self) -> Result<Connection, Failure> {
         let upstream = self.label.clone();
-        let made = match timeout(self.timeouts.connect, self.dial()).await {
+        match timeout(self.timeouts.connect, self.dial()).await {
             Ok(Ok(socket)) => handshake(socket).await.map_err(|detail| Failure::UpstreamUnreachable { upstream, detail }),
             Ok(Err(error)) => Err(Failure::UpstreamUnreachable { upstream, detail: error.to_string() }),
             Err(_) => Err(Failure::UpstreamConnectTimeout { upstream }),
-        };
-        self.failed_at.set(made.is_err().then(Instant::now));
-        made
+        }
     }
 
     async fn dial(&self) -> io::Result<TcpStream> {
@@ -156,8 +145,6 @@ async fn handshake(socket: TcpStream) -> Result<Connection, String> {
 
 /// Idle connections that one worker keeps to one server.
 const MOST_IDLE: usize = 256;
-/// How long a server that cannot be reached is passed over while others can.
-const REST: Duration = Duration::from_secs(5);
 /// The head of an answer; above it the answer counts as broken.
 const MOST_HEADER_BYTES: usize = 64 << 10;
 /// A head has to fit in. Of an answer whose reader stands still, hyper holds two of these, and the client's side one more.

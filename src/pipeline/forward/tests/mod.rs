@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::body::{Done, Ending};
-use crate::config::UpstreamTimeouts;
 use crate::config::report::{Located, Place};
 use crate::config::value::UpstreamUrl;
+use crate::config::{self, Balance, UpstreamLimits, UpstreamRetries, UpstreamTimeouts};
 use crate::listener::wire::{Wire, field, on_a_worker};
 use crate::listener::{ConnectionInfo, Fault, Handler, Live, Settings, bind, serve};
 
@@ -37,12 +37,15 @@ fn upstream(urls: &[(&str, u16, &str)], adjust: impl FnOnce(&mut UpstreamTimeout
         port: *port,
         base_path: (*base).to_owned(),
     };
-    Upstream::new(&config::Upstream {
+    Upstream::new(Fleet::new(config::Upstream {
         name: Located { value: "test".to_owned(), place: Place::default() },
         servers: urls.iter().map(url).collect(),
+        balance: Balance::RoundRobin,
         timeouts,
+        limits: UpstreamLimits::default(),
+        retries: UpstreamRetries::default(),
         place: Place::default(),
-    })
+    }))
 }
 
 fn request(method: &str, target: &str, body: Body) -> Request<Body> {
