@@ -206,16 +206,8 @@ impl Collector for Metrics {
                         family.encode_family(&[(*label, word)])?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
                     }
                 }
-                Value::Table { kind, labels: [first, second], rows } => {
-                    let mut table = encoder.encode_descriptor(name, reading.help, None, *kind)?;
-                    for ([one, other], value) in rows() {
-                        let labels = [(*first, one.as_str()), (*second, other.as_str())];
-                        let mut row = table.encode_family(&labels)?;
-                        match kind {
-                            MetricType::Counter => row.encode_counter::<NoLabelSet, u64, f64>(&value, None)?,
-                            _ => row.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))?,
-                        }
-                    }
+                Value::Table { kind, labels, rows } => {
+                    encode_rows(&mut encoder.encode_descriptor(name, reading.help, None, *kind)?, *kind, labels, &rows())?;
                 }
                 Value::Histogram(histogram) => {
                     histogram.encode(encoder.encode_descriptor(name, reading.help, None, MetricType::Histogram)?)?;
@@ -237,6 +229,20 @@ impl Collector for Metrics {
         }
         Ok(())
     }
+}
+
+fn encode_rows(table: &mut MetricEncoder<'_>, kind: MetricType, labels: &Labels, rows: &Rows) -> fmt::Result {
+    let [first, second] = labels;
+    for ([one, other], value) in rows {
+        let labels = [(*first, one.as_str()), (*second, other.as_str())];
+        let mut row = table.encode_family(&labels)?;
+        if matches!(kind, MetricType::Counter) {
+            row.encode_counter::<NoLabelSet, u64, f64>(value, None)?;
+        } else {
+            row.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX))?;
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Metrics {

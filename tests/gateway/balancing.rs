@@ -15,7 +15,7 @@ fn gateway(upstreams: &[&Upstream], settings: &str) -> Gateway {
 
 /// The value of a metric of one server.
 fn of_server(gateway: &Gateway, metric: &str, upstream: &Upstream) -> f64 {
-    let page = gateway.admin("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").body;
+    let page = gateway.admin("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body;
     let series = format!("{metric}{{upstream=\"u\",server=\"{}\"}} ", upstream.url());
     page.lines().find_map(|line| line.strip_prefix(&series)).unwrap_or_else(|| panic!("{series}: {page}")).parse().unwrap()
 }
@@ -95,6 +95,8 @@ fn the_end_of_one_of_three_servers_fails_no_request() {
     let load = Load::start(&[gateway.address; 4], &["/in"]);
     load.wait_for("/in", 200, 200);
     let [first, others @ ..] = &upstreams;
+    // Whoever has a connection sees it end without an answer, and nobody gets a new one.
+    first.reply(Reply::BytesThenClose(Vec::new()));
     first.stop();
     load.wait_for_more(400);
     let seen = load.stop();
