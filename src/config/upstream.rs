@@ -76,7 +76,7 @@ section! {
 section! {
     /// `retries` of an upstream.
     pub struct UpstreamRetries: Default {
-        /// How often a request is sent again whose new connection ended before an answer began: only one that may be
+        /// How often a request is sent to another server whose new connection ended before an answer began: only one that may be
         /// repeated (RFC 9110, section 9.2.2) and has no body. A connection that cannot be made costs no attempt.
         attempts: u64 = 1,
     }

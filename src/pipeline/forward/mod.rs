@@ -120,7 +120,7 @@ impl Upstream {
         Box::pin(self.send_anew(first, outgoing, response_timeout, admitted)).await
     }
 
-    /// Sends on a new connection, and on another one when that ends without an answer.
+    /// Sends on a new connection, and on one to another server when that ends without an answer.
     async fn send_anew(
         &self,
         mut at: usize,
@@ -141,7 +141,8 @@ impl Upstream {
                 Err(Setback::Over(rejection)) => return Err(self.gave_up(at, server, rejection)),
             };
             let rejection = self.gave_up(at, server, rejection);
-            let Some(same) = spare.and_then(Spare::unpack) else { return Err(rejection) };
+            let next = self.others(at).next();
+            let (Some(same), Some(next)) = (spare.and_then(Spare::unpack), next) else { return Err(rejection) };
             if again.is_none() {
                 again = self.fleet.again();
             }
@@ -150,8 +151,7 @@ impl Upstream {
             }
             attempts -= 1;
             outgoing = same;
-            // Another one, where there is another one.
-            at = self.others(at).next().unwrap_or(at);
+            at = next;
         }
     }
 
