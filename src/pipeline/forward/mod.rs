@@ -27,7 +27,6 @@ use tokio::time::sleep;
 use crate::body::{Body, BodyError};
 use crate::pipeline::headers::remove_hop_by_hop;
 use crate::pipeline::inject::Authorized;
-use crate::random;
 use crate::rejection::{Denial, Failure, Rejection};
 use fleet::{Admitted, Fault, Held};
 pub use fleet::{Fleet, Reading};
@@ -72,9 +71,7 @@ impl Upstream {
         let servers: Vec<Rc<Server>> = config.servers.iter().map(|url| Server::new(url, config.timeouts.clone())).collect();
         let idle = config.timeouts.idle;
         spawn_local(sweep(servers.iter().map(Rc::downgrade).collect(), (idle / 2).max(LEAST_PAUSE)));
-        // Workers begin at different servers.
-        let start = u64::from_ne_bytes(random::bytes());
-        Self { fleet, servers, next: Cell::new(start), idle }
+        Self { fleet, servers, next: Cell::new(0), idle }
     }
 
     /// Sends a request and returns the answer as soon as its head is there. Hop-by-hop headers of the request must have
