@@ -10,7 +10,7 @@ use crate::app::certificates::Certificates;
 use crate::app::issuers::foreign_issuers;
 use crate::app::load::Ready;
 use crate::app::signing::{key_format, signing_key, verifier};
-use crate::app::upstreams::Reached;
+use crate::app::upstreams;
 use crate::config;
 use crate::contract::Api;
 use crate::counter::Counters;
@@ -18,7 +18,7 @@ use crate::issuer::Issuer;
 use crate::limiter::{Limiter, Memory, Shared};
 use crate::observe::{AccessLog, Metrics, RecentRefusals};
 use crate::password::Passwords;
-use crate::pipeline::{Authenticator, Books, ColdLimit, Door, Fallback, Pipeline, Routing, Service};
+use crate::pipeline::{Authenticator, Books, ColdLimit, Door, Fallback, Fleet, Pipeline, Reading, Routing, Service};
 use crate::store::Store;
 use crate::token::{KeySource, SigningKey, VerifiedCache};
 
@@ -77,6 +77,31 @@ impl Foundation {
         Self { store, metrics, limiter, passwords, books }
     }
 
+    /// The metrics of upstreams are those of these from now on.
+    pub fn show_upstreams(&self, upstreams: &[Arc<Fleet>]) {
+        type Read = fn(&Reading) -> u64;
+        let fleets = upstreams.to_vec();
+        let rows = move |read: Read| {
+            let fleets = fleets.clone();
+            let of = move |fleet: &Arc<Fleet>| {
+                let name = fleet.config.name.value.clone();
+                fleet.readings().into_iter().map(move |reading| ([name.clone(), reading.server.clone()], read(&reading)))
+            };
+            move || fleets.iter().flat_map(&of).collect()
+        };
+        let (up, in_flight, ejections) = (rows(|one| u64::from(one.is_up)), rows(|one| one.in_flight), rows(|one| one.ejections));
+        let labels = ["upstream", "server"];
+        self.metrics.gauge_table("gateward_upstream_up", "0 for a server that is passed over because it fails", labels, up);
+        self.metrics.gauge_table(
+            "gateward_upstream_in_flight",
+            "Requests whose answer is not read to its end",
+            labels,
+            in_flight,
+        );
+        let help = "How often a server was put out because it failed";
+        self.metrics.counter_table("gateward_upstream_ejections", help, labels, ejections);
+    }
+
     /// The metrics of caches are those of this pipeline from now on.
     pub fn show_caches(&self, pipeline: &Pipeline) {
         let caches: Vec<_> = pipeline.services.iter().map(|service| service.authenticator.verified.clone()).collect();
@@ -93,8 +118,8 @@ pub struct Generation {
     pub ready: Ready,
     pub pipeline: Arc<Pipeline>,
     /// In the order of the APIs. Where a section is as it was, it is the very same as in the generation before, and its
-    /// connections live on; APIs of one upstream share it.
-    pub upstreams: Vec<Arc<Reached>>,
+    /// connections live on, and what is known of its servers; APIs of one upstream share it.
+    pub upstreams: Vec<Arc<Fleet>>,
     pub certificates: Certificates,
 }
 
@@ -106,24 +131,24 @@ impl Generation {
     pub async fn build(ready: Ready, foundation: &Foundation, previous: Option<&Self>) -> anyhow::Result<Self> {
         let certificates = Certificates::open(&ready, previous.map(|previous| &previous.certificates))?;
         let pipeline = pipeline(&ready, foundation, previous).await?;
-        let mut upstreams: Vec<Arc<Reached>> = Vec::new();
+        let mut fleets: Vec<Arc<Fleet>> = Vec::new();
         for (at, section) in ready.config.apis.iter().enumerate() {
-            let earlier = ready.config.apis.iter().zip(&upstreams).take(at);
+            let earlier = ready.config.apis.iter().zip(&fleets).take(at);
             let shared = earlier.filter(|(api, _)| is_named(api) && api.upstream.value == section.upstream.value);
             let shared = shared.map(|(_, upstream)| upstream.clone()).next();
             let kept = || previous?.upstream_like(section, &ready);
             let upstream = match shared.or_else(kept) {
                 Some(upstream) => upstream,
-                None => Reached::open(upstream_of(&ready, section)?)?,
+                None => upstreams::open(upstream_of(&ready, section)?)?,
             };
-            upstreams.push(upstream);
+            fleets.push(upstream);
         }
         let number = previous.map_or(1, |previous| previous.number.saturating_add(1));
-        Ok(Self { number, ready, pipeline, upstreams, certificates })
+        Ok(Self { number, ready, pipeline, upstreams: fleets, certificates })
     }
 
     /// The upstream of an API in `new`, if it is here as well and nothing of it has changed.
-    fn upstream_like(&self, section: &config::Api, new: &Ready) -> Option<Arc<Reached>> {
+    fn upstream_like(&self, section: &config::Api, new: &Ready) -> Option<Arc<Fleet>> {
         let name = section.upstream.value.as_str();
         let is_same = match is_named(section) {
             true => self.ready.outline.is_same(&new.outline, &["upstream", name], &[]),

@@ -155,6 +155,7 @@ impl Reloader {
     async fn go_over(&mut self, new: Arc<Generation>, bound: Bound) {
         let listeners = &new.ready.config.listeners;
         self.foundation.show_caches(&new.pipeline);
+        self.foundation.show_upstreams(&new.upstreams);
         self.listening.keep(listeners, bound.kept);
         self.in_effect.store(new.clone());
         let mut answers = Vec::new();

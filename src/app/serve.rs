@@ -79,6 +79,7 @@ pub fn serve(given: Given, started: impl FnOnce(&Pipeline)) -> anyhow::Result<()
         (ready.path.clone(), Watch::new(&ready.files), ready.config.server.upgrade_socket.clone());
     let first = Arc::new(control.runtime.block_on(Generation::build(ready, &foundation, None))?);
     foundation.show_caches(&first.pipeline);
+    foundation.show_upstreams(&first.upstreams);
     // Before anyone can connect: a signal that nobody waits for ends the process at once.
     let (mut signals, reload_signal) =
         control.runtime.block_on(async { anyhow::Ok((StopSignals::listen()?, ReloadSignal::listen()?)) })?;

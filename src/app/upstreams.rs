@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use crate::config::report::Report;
 use crate::config::{Config, Upstream};
 use crate::outbound::ServerTls;
+use crate::pipeline::Fleet;
 
 /// Reports every file of an upstream's `tls` that cannot be used.
 pub fn check(config: &Config, report: &mut Report) {
@@ -17,19 +18,12 @@ pub fn check(config: &Config, report: &mut Report) {
     }
 }
 
-/// The servers of APIs, and how they are spoken to. What is the same in two generations is the very same, and keeps its
-/// connections.
-pub struct Reached {
-    pub config: Upstream,
-    pub tls: Option<ServerTls>,
-}
-
-impl Reached {
-    /// # Errors
-    /// Names the upstream and the file that cannot be used.
-    pub fn open(config: Upstream) -> anyhow::Result<Arc<Self>> {
-        let tls = config.has_tls().then(|| ServerTls::new(&config.tls)).transpose();
-        let tls = tls.map_err(|why| anyhow!("the upstream `{}` has no TLS: {why}", config.name.value))?;
-        Ok(Arc::new(Self { config, tls }))
-    }
+/// Makes ready to speak to the servers of an upstream.
+///
+/// # Errors
+/// Names the upstream and the file that cannot be used.
+pub fn open(config: Upstream) -> anyhow::Result<Arc<Fleet>> {
+    let tls = config.has_tls().then(|| ServerTls::new(&config.tls)).transpose();
+    let tls = tls.map_err(|why| anyhow!("the upstream `{}` has no TLS: {why}", config.name.value))?;
+    Ok(Fleet::new(config, tls))
 }

@@ -16,7 +16,6 @@ use tokio::task::JoinSet;
 
 use crate::app::build::Generation;
 use crate::app::sockets::Spot;
-use crate::app::upstreams::Reached;
 use crate::body::{Body, Incoming};
 use crate::clock;
 use crate::config::Listener;
@@ -136,7 +135,7 @@ struct Floor {
     workers: usize,
     open: BTreeMap<Spot, Open>,
     /// Connections to each upstream of the generation.
-    pools: Vec<(Arc<Reached>, Rc<pipeline::Upstream>)>,
+    pools: Vec<(Arc<pipeline::Fleet>, Rc<pipeline::Upstream>)>,
     serving: JoinSet<std::io::Result<usize>>,
 }
 
@@ -202,14 +201,11 @@ impl Floor {
     }
 
     fn worker(&mut self, generation: &Generation) -> Rc<Worker> {
-        let mut pools: Vec<(Arc<Reached>, Rc<pipeline::Upstream>)> = Vec::new();
+        let mut pools: Vec<(Arc<pipeline::Fleet>, Rc<pipeline::Upstream>)> = Vec::new();
         let mut upstreams = Vec::new();
         for upstream in &generation.upstreams {
             let kept = pools.iter().chain(&self.pools).find(|(known, _)| Arc::ptr_eq(known, upstream));
-            let pool = kept.map_or_else(
-                || Rc::new(pipeline::Upstream::new(&upstream.config, upstream.tls.as_ref())),
-                |(_, pool)| pool.clone(),
-            );
+            let pool = kept.map_or_else(|| Rc::new(pipeline::Upstream::new(upstream.clone())), |(_, pool)| pool.clone());
             pools.push((upstream.clone(), pool.clone()));
             upstreams.push(pool);
         }

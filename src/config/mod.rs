@@ -45,7 +45,7 @@ pub use route::{HeaderChanges, Route};
 pub use schema::schema;
 pub use server::{AccessFormat, Admin, Level, Log, Server, Store, Workers};
 pub use tls::{CertificateName, CertificatePair, ClientAuth, ListenerTls, TlsVersion};
-pub use upstream::{Upstream, UpstreamTimeouts, UpstreamTls};
+pub use upstream::{Balance, Upstream, UpstreamLimits, UpstreamRetries, UpstreamTimeouts, UpstreamTls};
 
 section! {
     /// The whole file.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::report::{Located, Place, Report};
 use crate::config::value::{HostPattern, UpstreamUrl};
-use crate::config::{Api, Config, Listener, Upstream, UpstreamTimeouts, UpstreamTls};
+use crate::config::{Api, Balance, Config, Listener, Upstream, UpstreamLimits, UpstreamRetries, UpstreamTimeouts, UpstreamTls};
 
 /// Reports everything that is wrong in and between the sections of a decoded file.
 pub fn resolve(config: &Config, report: &mut Report) {
@@ -39,8 +39,11 @@ impl Config {
         Some(Upstream {
             name: Located::new(api.label().to_owned(), api.upstream.place),
             servers: vec![server],
+            balance: Balance::LeastRequests,
             timeouts: UpstreamTimeouts::default(),
             tls: UpstreamTls::default(),
+            limits: UpstreamLimits::default(),
+            retries: UpstreamRetries::default(),
             place: api.upstream.place,
         })
     }

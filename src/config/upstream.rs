@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::decode::section;
+use crate::config::decode::{section, words};
 use crate::config::report::{Located, Place, Report};
 use crate::config::value::{Scheme, UpstreamUrl, is_host_name, refuse_zero};
 
@@ -12,12 +12,18 @@ section! {
     pub struct Upstream {
         /// The name that an `[[api]]` refers to.
         name: Located<String>,
-        /// One or more servers, taken in turn; a base path is put before every forwarded path.
+        /// One or more servers; a base path is put before every forwarded path.
         servers: Vec<UpstreamUrl>,
+        /// Which of several servers a request goes to.
+        balance: Balance = Balance::LeastRequests,
         /// How long a server may take.
         timeouts: UpstreamTimeouts = UpstreamTimeouts::default(),
         /// How `https` servers are believed.
         tls: UpstreamTls = UpstreamTls::default(),
+        /// What the servers together are asked to do at once.
+        limits: UpstreamLimits = UpstreamLimits::default(),
+        /// When a request is sent to a second server.
+        retries: UpstreamRetries = UpstreamRetries::default(),
     }
 }
 
@@ -30,6 +36,13 @@ impl Upstream {
         }
         let UpstreamTimeouts { connect, response, idle, place } = self.timeouts;
         refuse_zero(place, &[("connect", connect), ("response", response), ("idle", idle)], report);
+        if self.limits.requests == Some(0) {
+            report.error(report.at(self.limits.place, "requests"), "`requests` is zero: no request would ever be forwarded");
+        }
+        if self.retries.attempts > MOST_ATTEMPTS {
+            let why = format!("`attempts` is {}, expected 0 to {MOST_ATTEMPTS}", self.retries.attempts);
+            report.error(report.at(self.retries.place, "attempts"), why);
+        }
         if report.is_sound(self.place, "servers") {
             self.check_tls(report);
         }
@@ -83,3 +96,32 @@ section! {
         server_name: Option<Located<String>> = None,
     }
 }
+words! {
+    /// `balance` of an upstream.
+    pub enum Balance {
+        /// Of two servers, the one that has fewer requests to answer.
+        LeastRequests = "least_requests",
+        /// One after the other.
+        RoundRobin = "round_robin",
+    }
+}
+
+section! {
+    /// `limits` of an upstream.
+    pub struct UpstreamLimits: Default {
+        /// Requests whose answer has not been read to its end; one more is answered 503 at once. Without it there is no limit.
+        requests: Option<u64> = None,
+    }
+}
+
+section! {
+    /// `retries` of an upstream.
+    pub struct UpstreamRetries: Default {
+        /// How often a request is sent to another server whose new connection ended before an answer began: only one that may be
+        /// repeated (RFC 9110, section 9.2.2) and has no body. A connection that cannot be made costs no attempt.
+        attempts: u64 = 1,
+    }
+}
+
+/// More would only hide servers that fail.
+const MOST_ATTEMPTS: u64 = 10;

@@ -46,8 +46,14 @@ enum Value {
     Counter(Box<dyn Fn() -> u64 + Send + Sync>),
     Gauges { label: &'static str, read: Box<dyn Fn() -> Vec<(String, f64)> + Send + Sync> },
     Family { label: &'static str, counters: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync> },
+    Table { kind: MetricType, labels: Labels, rows: Box<dyn Fn() -> Rows + Send + Sync> },
     Histogram(Arc<Histogram>),
 }
+
+type Labels = [&'static str; 2];
+
+/// Numbers by the values of two labels, which come from the config.
+pub type Rows = BTreeMap<[String; 2], u64>;
 
 impl Metrics {
     /// The handle of a route; the same one for the same names. Requests that match no route have a handle too, with an
@@ -89,6 +95,30 @@ impl Metrics {
         read: impl Fn() -> Vec<(String, f64)> + Send + Sync + 'static,
     ) {
         lock(&self.readings).insert(name, Reading { help, value: Value::Gauges { label, read: Box::new(read) } });
+    }
+
+    /// Values that go up and down, told apart by two labels.
+    pub fn gauge_table(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: Labels,
+        rows: impl Fn() -> Rows + Send + Sync + 'static,
+    ) {
+        let value = Value::Table { kind: MetricType::Gauge, labels, rows: Box::new(rows) };
+        lock(&self.readings).insert(name, Reading { help, value });
+    }
+
+    /// The same for values that only go up; `_total` is added to the name.
+    pub fn counter_table(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: Labels,
+        rows: impl Fn() -> Rows + Send + Sync + 'static,
+    ) {
+        let value = Value::Table { kind: MetricType::Counter, labels, rows: Box::new(rows) };
+        lock(&self.readings).insert(name, Reading { help, value });
     }
 
     /// Durations that their owner observes; the name ends in `_seconds`.
@@ -194,6 +224,9 @@ impl Collector for Metrics {
                         family.encode_family(&[(*label, word)])?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
                     }
                 }
+                Value::Table { kind, labels, rows } => {
+                    encode_rows(&mut encoder.encode_descriptor(name, reading.help, None, *kind)?, *kind, labels, &rows())?;
+                }
                 Value::Histogram(histogram) => {
                     histogram.encode(encoder.encode_descriptor(name, reading.help, None, MetricType::Histogram)?)?;
                 }
@@ -214,6 +247,20 @@ impl Collector for Metrics {
         }
         Ok(())
     }
+}
+
+fn encode_rows(table: &mut MetricEncoder<'_>, kind: MetricType, labels: &Labels, rows: &Rows) -> fmt::Result {
+    let [first, second] = labels;
+    for ([one, other], value) in rows {
+        let labels = [(*first, one.as_str()), (*second, other.as_str())];
+        let mut row = table.encode_family(&labels)?;
+        if matches!(kind, MetricType::Counter) {
+            row.encode_counter::<NoLabelSet, u64, f64>(value, None)?;
+        } else {
+            row.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX))?;
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Metrics {

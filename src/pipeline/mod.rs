@@ -52,7 +52,7 @@ pub use authenticate::{Authenticator, ClaimNames, ColdLimit, ForeignIssuer};
 pub use door::Door;
 pub use exchange::{Arrival, Serves};
 pub use explain::{Explanation, Question};
-pub use forward::Upstream;
+pub use forward::{Fleet, Reading, Upstream};
 pub use path::NormalPath;
 pub use respond::Fallback;
 pub use routing::{Lookup, Routing};

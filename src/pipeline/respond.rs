@@ -128,7 +128,8 @@ fn retry_after(rejection: &Rejection) -> Option<u64> {
             | Failure::HashingBusy
             | Failure::CountersUnavailable { .. }
             | Failure::KeysUnavailable { .. }
-            | Failure::KeysPending { .. },
+            | Failure::KeysPending { .. }
+            | Failure::UpstreamFull { .. },
         ) => Some(1),
         Rejection::Failed(
             Failure::UpstreamUnreachable { .. }

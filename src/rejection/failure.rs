@@ -8,6 +8,7 @@ reasons! {
         Authenticate KeysUnavailable { issuer: String, detail: String } "keys_unavailable" Unavailable "the keys of {issuer} are not known: {detail}";
         Authenticate KeysPending { issuer: String, kid: String } "keys_pending" Unavailable "the key {kid:?} of {issuer} is being asked for";
         Limit CountersUnavailable { detail: String } "counters_unavailable" Unavailable "the shared counters are away: {detail}";
+        Forward UpstreamFull { upstream: String, requests: u64 } "upstream_full" Unavailable "{upstream} has {requests} requests to answer, which is its limit";
         Forward UpstreamUnreachable { upstream: String, detail: String } "upstream_unreachable" BadGateway "cannot connect to {upstream}: {detail}";
         Forward UpstreamConnectTimeout { upstream: String } "upstream_connect_timeout" GatewayTimeout "{upstream} did not take the connection in time";
         Forward UpstreamTimeout { upstream: String } "upstream_timeout" GatewayTimeout "{upstream} did not answer in time";

@@ -8,6 +8,7 @@ mod support;
 
 mod access;
 mod address_vectors;
+mod balancing;
 mod client_addresses;
 mod client_certificates;
 mod connections;

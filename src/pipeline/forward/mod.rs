@@ -2,6 +2,7 @@
 //! which headers, was decided before.
 
 mod dial;
+mod fleet;
 mod outgoing;
 mod pool;
 mod read_on;
@@ -13,6 +14,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -24,18 +26,20 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::body::{Body, BodyError};
-use crate::config;
-use crate::outbound::ServerTls;
 use crate::pipeline::headers::remove_hop_by_hop;
 use crate::pipeline::inject::Authorized;
 use crate::rejection::{Denial, Failure, Rejection};
+use fleet::{Admitted, Fault, Held};
+pub use fleet::{Fleet, Reading};
 use outgoing::{Outgoing, Spare};
 use pool::{Connection, Server};
 
 /// The servers of one `[[upstream]]`, as one worker uses them.
 pub struct Upstream {
+    fleet: Arc<Fleet>,
+    /// In the order of the fleet's.
     servers: Vec<Rc<Server>>,
-    next: Cell<usize>,
+    next: Cell<u64>,
     idle: Duration,
 }
 
@@ -63,13 +67,13 @@ pub fn send(
 
 impl Upstream {
     /// Must be called on the worker's `LocalRuntime`: it starts a task that closes idle connections.
-    /// `tls` is for those of its servers whose URL says `https`.
-    pub fn new(config: &config::Upstream, tls: Option<&ServerTls>) -> Self {
-        let server = |url| Server::new(url, config.timeouts.clone(), tls);
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        let config = &fleet.config;
+        let server = |url| Server::new(url, config.timeouts.clone(), fleet.tls.as_ref());
         let servers: Vec<Rc<Server>> = config.servers.iter().map(server).collect();
         let idle = config.timeouts.idle;
         spawn_local(sweep(servers.iter().map(Rc::downgrade).collect(), (idle / 2).max(LEAST_PAUSE)));
-        Self { servers, next: Cell::new(0), idle }
+        Self { fleet, servers, next: Cell::new(0), idle }
     }
 
     /// Sends a request and returns the answer as soon as its head is there. Hop-by-hop headers of the request must have
@@ -77,13 +81,13 @@ impl Upstream {
     ///
     /// `response_timeout` runs while the upstream is to act: it takes the request's body, or it answers.
     ///
-    /// A server that cannot be reached is passed over for the next. A kept connection that turns out closed is replaced
+    /// A server that cannot be reached is passed over for another. A kept connection that turns out closed is replaced
     /// by a new one when nothing was sent on it, or when the request has no body and may be repeated (RFC 9110, section
-    /// 9.2.2).
+    /// 9.2.2); a new one that ends so too costs one of the attempts of `retries`.
     ///
     /// # Errors
-    /// [`Failure::UpstreamUnreachable`], [`Failure::UpstreamConnectTimeout`], [`Failure::UpstreamTimeout`],
-    /// [`Failure::UpstreamBroken`]; or the [`Denial`] of a client whose body is too large, too slow or broken.
+    /// [`Failure::UpstreamFull`], [`Failure::UpstreamUnreachable`], [`Failure::UpstreamConnectTimeout`],
+    /// [`Failure::UpstreamTimeout`], [`Failure::UpstreamBroken`]; or the [`Denial`] of a client whose body is too large, too slow or broken.
     pub fn send(
         &self,
         request: Request<Body>,
@@ -93,62 +97,94 @@ impl Upstream {
     }
 
     async fn carry(&self, mut outgoing: Box<Outgoing>, response_timeout: Duration) -> Result<Response<Body>, Rejection> {
-        let server = self.next_server()?;
+        let mut admitted = self.fleet.admit()?;
+        let turn = self.next.get();
+        self.next.set(turn.wrapping_add(1));
+        // The high half of this product goes through all numbers in no order that the turns have.
+        let first = self.fleet.choose(turn, turn.wrapping_mul(GOLDEN_RATIO) >> 32);
+        let server = self.server(first)?;
         if let Some(connection) = server.take() {
             let spare = outgoing.spare();
-            match self.exchange(server, connection, outgoing, response_timeout).await {
+            match self.exchange(first, connection, outgoing, response_timeout, &mut admitted).await {
                 Ok(response) => return Ok(response),
                 Err(Setback::Unsent(same)) => outgoing = same,
+                // A server may close what it has kept: that is no fault of it.
                 Err(Setback::Closed(detail)) => {
                     outgoing = spare.and_then(Spare::unpack).ok_or_else(|| broken(server, detail))?;
                 }
-                Err(Setback::Over(rejection)) => return Err(rejection),
+                Err(Setback::Over(rejection)) => return Err(self.gave_up(first, server, rejection)),
             }
         }
         // Boxed, because most requests find a connection and should not carry the room for making one.
-        Box::pin(self.send_anew(server, outgoing, response_timeout)).await
+        Box::pin(self.send_anew(first, outgoing, response_timeout, admitted)).await
     }
 
-    /// Sends on a new connection.
+    /// Sends on a new connection, and on one to another server when that ends without an answer.
     async fn send_anew(
         &self,
-        first: &Rc<Server>,
-        outgoing: Box<Outgoing>,
+        mut at: usize,
+        mut outgoing: Box<Outgoing>,
         response_timeout: Duration,
+        mut admitted: Option<Admitted>,
     ) -> Result<Response<Body>, Rejection> {
-        let (server, connection) = self.connect(first).await?;
-        self.exchange(server, connection, outgoing, response_timeout).await.map_err(|setback| match setback {
-            Setback::Unsent(_) => broken(server, "closed before the request was sent"),
-            Setback::Closed(detail) => broken(server, detail),
-            Setback::Over(rejection) => rejection,
-        })
+        let mut attempts = self.fleet.config.retries.attempts;
+        let mut again = None;
+        loop {
+            let (used, server, connection) = self.connect(at).await?;
+            at = used;
+            let spare = if attempts > 0 { outgoing.spare() } else { None };
+            let rejection = match self.exchange(at, connection, outgoing, response_timeout, &mut admitted).await {
+                Ok(response) => return Ok(response),
+                Err(Setback::Unsent(_)) => broken(server, "closed before the request was sent"),
+                Err(Setback::Closed(detail)) => broken(server, detail),
+                Err(Setback::Over(rejection)) => return Err(self.gave_up(at, server, rejection)),
+            };
+            let rejection = self.gave_up(at, server, rejection);
+            let next = self.others(at).next();
+            let (Some(same), Some(next)) = (spare.and_then(Spare::unpack), next) else { return Err(rejection) };
+            if again.is_none() {
+                again = self.fleet.again();
+            }
+            if again.is_none() {
+                return Err(rejection);
+            }
+            attempts -= 1;
+            outgoing = same;
+            at = next;
+        }
     }
 
-    /// The next server in turn, if possible one that could be reached the last time.
-    fn next_server(&self) -> Result<&Rc<Server>, Rejection> {
-        let start = self.next.get();
-        self.next.set(start.wrapping_add(1));
-        let mut turn = self.turn_from(start);
-        turn.clone().find(|server| !server.is_resting()).or_else(|| turn.next()).ok_or_else(|| {
-            let detail = "an upstream without servers".to_owned();
-            Failure::Internal { detail }.into()
-        })
+    fn server(&self, at: usize) -> Result<&Rc<Server>, Rejection> {
+        self.servers.get(at).ok_or_else(|| Failure::Internal { detail: "an upstream without servers".to_owned() }.into())
     }
 
-    fn turn_from(&self, start: usize) -> impl Iterator<Item = &Rc<Server>> + Clone {
+    /// The servers after this one that take requests.
+    fn others(&self, at: usize) -> impl Iterator<Item = usize> {
         let count = self.servers.len();
-        self.servers.iter().cycle().skip(start.checked_rem(count).unwrap_or(0)).take(count)
+        (1..count).map(move |step| (at + step) % count).filter(|other| !self.fleet.is_out(*other))
     }
 
-    /// A new connection to `first`, or to another server when that one cannot be reached.
-    async fn connect<'a>(&'a self, first: &'a Rc<Server>) -> Result<(&'a Rc<Server>, Connection), Rejection> {
-        let failure = match first.connect().await {
-            Ok(connection) => return Ok((first, connection)),
+    /// Notes what a server has done when it was at fault.
+    fn gave_up(&self, at: usize, server: &Server, rejection: Rejection) -> Rejection {
+        if matches!(rejection, Rejection::Failed(Failure::UpstreamTimeout { .. } | Failure::UpstreamBroken { .. })) {
+            self.fleet.failed(at, &server.label, Fault::Answer);
+        }
+        rejection
+    }
+
+    /// A new connection to this server, or to another one when it cannot be reached.
+    async fn connect(&self, first: usize) -> Result<(usize, &Rc<Server>, Connection), Rejection> {
+        let server = self.server(first)?;
+        let failure = match server.connect().await {
+            Ok(connection) => return Ok((first, server, connection)),
             Err(failure) => failure,
         };
-        for other in self.servers.iter().filter(|other| !Rc::ptr_eq(first, other) && !other.is_resting()) {
-            if let Ok(connection) = other.connect().await {
-                return Ok((other, connection));
+        self.fleet.failed(first, &server.label, Fault::Connect);
+        for at in self.others(first) {
+            let other = self.server(at)?;
+            match other.connect().await {
+                Ok(connection) => return Ok((at, other, connection)),
+                Err(_) => self.fleet.failed(at, &other.label, Fault::Connect),
             }
         }
         Err(failure.into())
@@ -156,19 +192,28 @@ impl Upstream {
 
     async fn exchange(
         &self,
-        server: &Rc<Server>,
+        at: usize,
         mut connection: Connection,
         mut outgoing: Box<Outgoing>,
         response_timeout: Duration,
+        admitted: &mut Option<Admitted>,
     ) -> Result<Response<Body>, Setback> {
+        let server = self.server(at).map_err(Setback::Over)?;
         let Some(target) = server.target(&outgoing.path) else {
             return Err(Setback::Over(broken(server, "base path and path are no target")));
         };
+        let held = self.fleet.hold(at);
         *outgoing.request.uri_mut() = target;
         outgoing.request.headers_mut().entry(HOST).or_insert_with(|| server.host.clone());
         let asked = outgoing.request.method().clone();
         let response = answer(server, &mut connection, outgoing, response_timeout).await?;
-        accept(server, connection, response, &asked, self.idle).map_err(Setback::Over)
+        match response.status() {
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                self.fleet.failed(at, &server.label, Fault::Answer);
+            }
+            _ => self.fleet.succeeded(at, &server.label),
+        }
+        accept(server, connection, response, &asked, self.idle, (held, admitted.take())).map_err(Setback::Over)
     }
 }
 
@@ -250,13 +295,14 @@ fn broken(server: &Server, detail: impl Into<String>) -> Rejection {
 }
 
 /// Makes an upstream's answer ours: checks its framing, takes away what was for its connection, and sees to it that the
-/// connection comes back when the body has been read.
+/// connection comes back when the body has been read. Until then the request is a load.
 fn accept(
     server: &Rc<Server>,
     connection: Connection,
     response: Response<Incoming>,
     asked: &Method,
     idle: Duration,
+    load: (Held, Option<Admitted>),
 ) -> Result<Response<Body>, Rejection> {
     let (mut parts, incoming) = response.into_parts();
     check_framing(parts.status, &parts.headers, asked).map_err(|detail| broken(server, detail))?;
@@ -271,7 +317,10 @@ fn accept(
         Body::empty()
     } else {
         let server = server.clone();
-        Body::from_upstream(incoming, idle, move || server.give_back(connection))
+        Body::from_upstream(incoming, idle, move || {
+            drop(load);
+            server.give_back(connection);
+        })
     };
     let mut ours = Response::new(body);
     *ours.status_mut() = parts.status;
@@ -323,6 +372,8 @@ async fn sweep(servers: Vec<Weak<Server>>, pause: Duration) {
 
 /// Its bytes would be read as the next answer of the connection.
 const BODY_OF_A_204: &str = "it announces a body for a 204";
+/// Two to the 64th, divided by the golden ratio.
+const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! The connections to one server, kept by one worker: taken and given back without a lock, newest first, so that what is
 //! not needed grows old and is closed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use http::Uri;
 use http::header::HeaderValue;
@@ -30,8 +29,6 @@ pub struct Server {
     timeouts: UpstreamTimeouts,
     /// Oldest first.
     idle: RefCell<Vec<Idle>>,
-    /// The last time that no connection could be made.
-    failed_at: Cell<Option<Instant>>,
 }
 
 /// A connection that is good for one request at a time.
@@ -60,7 +57,6 @@ impl Server {
             dialer: Dialer::new(url, tls),
             timeouts,
             idle: RefCell::default(),
-            failed_at: Cell::default(),
         })
     }
 
@@ -100,24 +96,17 @@ impl Server {
         self.idle.borrow_mut().retain(|idle| !idle.connection.sender.is_closed() && idle.since.elapsed() <= self.timeouts.idle);
     }
 
-    /// Whether the last connect failed a short while ago.
-    pub fn is_resting(&self) -> bool {
-        self.failed_at.get().is_some_and(|at| at.elapsed() < REST)
-    }
-
     /// A new connection.
     ///
     /// # Errors
     /// [`Failure::UpstreamUnreachable`] or [`Failure::UpstreamConnectTimeout`].
     pub async fn connect(&self) -> Result<Connection, Failure> {
         let upstream = self.label.clone();
-        let made = match timeout(self.timeouts.connect, self.dialer.dial()).await {
+        match timeout(self.timeouts.connect, self.dialer.dial()).await {
             Ok(Ok(sender)) => Ok(Connection { sender, deadline: Deadline::default() }),
             Ok(Err(detail)) => Err(Failure::UpstreamUnreachable { upstream, detail }),
             Err(_) => Err(Failure::UpstreamConnectTimeout { upstream }),
-        };
-        self.failed_at.set(made.is_err().then(Instant::now));
-        made
+        }
     }
 
     #[cfg(test)]
@@ -128,5 +117,3 @@ impl Server {
 
 /// Idle connections that one worker keeps to one server.
 const MOST_IDLE: usize = 256;
-/// How long a server that cannot be reached is passed over while others can.
-const REST: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 //! to. Its end fails a test in which something came that is no such request.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -172,6 +172,8 @@ impl Shared {
                 Reply::Bytes(bytes) => socket.write_all(&bytes),
                 Reply::BytesThenClose(bytes) => {
                     let _ = socket.write_all(&bytes);
+                    // The copy that `push` writes to would keep it open.
+                    let _ = socket.shutdown(Shutdown::Both);
                     return;
                 }
                 Reply::Silence => continue,

@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::body::{Done, Ending};
-use crate::config::UpstreamTimeouts;
 use crate::config::report::{Located, Place};
 use crate::config::value::{Scheme, UpstreamUrl};
+use crate::config::{self, Balance, UpstreamLimits, UpstreamRetries, UpstreamTimeouts, UpstreamTls};
 use crate::listener::wire::{Wire, field, on_a_worker};
 use crate::listener::{ConnectionInfo, Fault, Handler, Live, Settings, bind, serve};
 
@@ -38,16 +38,17 @@ fn upstream(urls: &[(&str, u16, &str)], adjust: impl FnOnce(&mut UpstreamTimeout
         port: *port,
         base_path: (*base).to_owned(),
     };
-    Upstream::new(
-        &config::Upstream {
-            name: Located { value: "test".to_owned(), place: Place::default() },
-            servers: urls.iter().map(url).collect(),
-            timeouts,
-            tls: config::UpstreamTls::default(),
-            place: Place::default(),
-        },
-        None,
-    )
+    let config = config::Upstream {
+        name: Located { value: "test".to_owned(), place: Place::default() },
+        servers: urls.iter().map(url).collect(),
+        balance: Balance::RoundRobin,
+        timeouts,
+        tls: UpstreamTls::default(),
+        limits: UpstreamLimits::default(),
+        retries: UpstreamRetries::default(),
+        place: Place::default(),
+    };
+    Upstream::new(Fleet::new(config, None))
 }
 
 fn request(method: &str, target: &str, body: Body) -> Request<Body> {
