@@ -157,7 +157,6 @@ impl Reloader {
         self.foundation.show_caches(&new.pipeline);
         self.foundation.show_upstreams(&new.upstreams);
         self.listening.keep(listeners, bound.kept);
-        self.in_effect.store(new.clone());
         let mut answers = Vec::new();
         for (worker, sockets) in self.workers.iter().zip(bound.shares) {
             let (done, answer) = oneshot::channel();
@@ -169,6 +168,8 @@ impl Reloader {
         for answer in answers {
             let _ = answer.await;
         }
+        // Only now is every request served by it: whoever reads its number may rely on that.
+        self.in_effect.store(new.clone());
         self.sources.keep(&new);
         self.diagnostics.set_level(new.ready.config.log.level);
     }

@@ -203,8 +203,7 @@ fn a_contract_behind_a_swapped_link_is_taken_over() {
     symlink("two", at("next")).unwrap();
     std::fs::rename(at("next"), at("data")).unwrap();
     until("the other contract", || (gateway.get("/two", &[]).status == 200).then_some(()));
-    let log = gateway.stderr();
-    assert!(log.contains("(asked for by a changed file): api.own"), "{log}");
+    until("the line in the log", || gateway.stderr().contains("(asked for by a changed file): api.own").then_some(()));
     assert_eq!(generation(&gateway), 2.0);
 }
 
